@@ -1,0 +1,1 @@
+//! CPU kernels, chosen at run time by what the processor offers. The only crate with `unsafe`.

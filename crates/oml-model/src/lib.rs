@@ -1,0 +1,1 @@
+//! Language models: checkpoint, tokenizer, decoder forward and backward, generation and training.

@@ -1,0 +1,3 @@
+//! The `oml` command.
+
+fn main() {}
