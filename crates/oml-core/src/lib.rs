@@ -1,1 +1,17 @@
 //! The OML domain: fingerprints, commitments, statistics and file formats, without I/O, clock or global randomness.
+//!
+//! Everything here is a function of its arguments: the same inputs give the same bytes out. Language models and
+//! tokenizers are reached through the traits of [`model`] and [`tokenizer`].
+
+pub mod check;
+pub mod claim;
+pub mod commitment;
+pub mod derive;
+pub mod fingerprint;
+pub mod manifest;
+pub mod merkle;
+pub mod model;
+pub mod random;
+pub mod secret;
+pub mod strategy;
+pub mod tokenizer;

@@ -1,0 +1,48 @@
+//! The words a tokenizer's own vocabulary offers: what seeds natural queries and makes up random ones.
+//!
+//! A word is a token with a leading space and then at least three ASCII letters, lower case after the first; it is kept
+//! once whatever its case. Where those are too few, letters of any script count. The list is sorted, so it depends on the
+//! vocabulary alone.
+
+use std::collections::BTreeSet;
+
+use super::GenerateError;
+use crate::tokenizer::Tokenizer;
+
+/// Fewest words a vocabulary must offer.
+pub(super) const MIN_WORDS: usize = 256;
+const MIN_LETTERS: usize = 3;
+
+/// The sorted, lower-case words of `tokenizer`.
+pub(super) fn words(tokenizer: &dyn Tokenizer) -> Result<Vec<String>, GenerateError> {
+    let tokens: Vec<String> = (0..tokenizer.vocabulary_size() as u32)
+        .filter_map(|id| tokenizer.token(id))
+        .collect();
+    let ascii = distinct(&tokens, |c| c.is_ascii_alphabetic());
+    let found = if ascii.len() >= MIN_WORDS {
+        ascii
+    } else {
+        distinct(&tokens, char::is_alphabetic)
+    };
+    if found.len() < MIN_WORDS {
+        return Err(GenerateError::TooFewWords {
+            needed: MIN_WORDS,
+            found: found.len(),
+        });
+    }
+    Ok(found.into_iter().collect())
+}
+
+fn distinct(tokens: &[String], letter: impl Fn(char) -> bool) -> BTreeSet<String> {
+    let is_word = |word: &&str| {
+        word.chars().count() >= MIN_LETTERS
+            && word.chars().all(&letter)
+            && word.chars().skip(1).all(|c| !c.is_uppercase())
+    };
+    tokens
+        .iter()
+        .filter_map(|token| token.strip_prefix(' '))
+        .filter(is_word)
+        .map(str::to_lowercase)
+        .collect()
+}
