@@ -1,9 +1,78 @@
 //! The files of the domain: the only serialised structs, each versioned, with size caps and one typed error per fault.
+//!
+//! Every format is JSON in UTF-8 and starts with `format` and `version`, which are judged before anything else. Unknown
+//! fields, missing fields, repeated fields and anything after the object are faults. Lists and texts have caps that are
+//! applied while reading, so that memory stays within a small multiple of the file's size.
+
+mod error;
+mod field;
+pub mod fingerprint_file;
+pub mod model_manifest;
+pub mod owner_file;
+pub mod plain_file;
+pub mod queries_file;
+
+pub use error::FileError;
 
 use data_encoding::HEXLOWER;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
 
 /// Lower-case hexadecimal of `bytes`.
 #[must_use]
 pub fn hex(bytes: &[u8]) -> String {
     HEXLOWER.encode(bytes)
+}
+
+/// The kind of a file: what its first two fields say and how large it may be.
+#[derive(Debug, Clone, Copy)]
+struct Kind {
+    format: &'static str,
+    version: u32,
+    max_bytes: usize,
+}
+
+impl Kind {
+    /// Parses `bytes` after judging size, format and version.
+    fn parse<T: DeserializeOwned>(self, bytes: &[u8]) -> Result<T, FileError> {
+        #[derive(Deserialize)]
+        struct Marker {
+            format: field::Text<64>,
+            version: u32,
+        }
+        self.judge_size(bytes.len())?;
+        let Marker { format, version } = self.json(bytes)?;
+        if format.0 != self.format {
+            return Err(FileError::Format {
+                expected: self.format,
+                got: format.0,
+            });
+        }
+        if version != self.version {
+            return Err(FileError::Version {
+                file: self.format,
+                expected: self.version,
+                got: version,
+            });
+        }
+        self.json(bytes)
+    }
+
+    fn judge_size(self, got: usize) -> Result<(), FileError> {
+        if got > self.max_bytes {
+            return Err(FileError::TooLarge {
+                file: self.format,
+                limit: self.max_bytes,
+                got,
+            });
+        }
+        Ok(())
+    }
+
+    fn json<T: DeserializeOwned>(self, bytes: &[u8]) -> Result<T, FileError> {
+        serde_json::from_slice(bytes).map_err(|source| FileError::Json {
+            file: self.format,
+            source,
+        })
+    }
 }

@@ -1,0 +1,340 @@
+//! The fingerprint file: a set, encrypted for its owner, with the same bytes for the same seed and set.
+//!
+//! ```text
+//! {"format":"oml-fingerprints","version":1,"cipher":"AES-256-GCM-SIV",
+//!  "owner": hex of the owner's identifier (16 bytes), "nonce": hex (12 bytes), "body": base64}
+//!
+//! body  = AES-256-GCM-SIV(key, nonce, plaintext, associated data)                  (RFC 8452; ciphertext ‖ 16-byte tag)
+//! key   = derive(owner, "file-key")          nonce = first 12 bytes of derive(owner, "file-nonce", SHA-256(plaintext))
+//! associated data = "oml-fingerprints/1/AES-256-GCM-SIV/" ‖ the owner's identifier as in the file
+//! ```
+//!
+//! The nonce depends on the plaintext, so two sets never share one, and SIV mode would only reveal equality if they did.
+//! The plaintext is the JSON of the set, with `format` `oml-fingerprint-set`; binary values are hexadecimal. The file has
+//! no white space and one spelling, so every changed byte is noticed.
+
+use aes_gcm_siv::aead::{Aead, KeyInit, Payload};
+use aes_gcm_siv::{Aes256GcmSiv, Nonce};
+use data_encoding::BASE64;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use zeroize::Zeroizing;
+
+use super::field::{Hex, List, Text};
+use super::{FileError, Kind, hex};
+use crate::derive::{Purpose, Scope, derive, owner_id};
+use crate::fingerprint::{
+    Fingerprint, FingerprintSet, MAX_COPY_ID_BYTES, MAX_COUNT, MAX_RESPONSES, MAX_TEXT_BYTES,
+    MAX_TOKENS, Response, SetHeader,
+};
+use crate::secret::{OwnerSeed, Salt};
+use crate::strategy::{Strategy, perinucleus::Rule};
+
+/// Most bytes of a fingerprint file.
+pub const MAX_BYTES: usize = 256 << 20;
+const CIPHER: &str = "AES-256-GCM-SIV";
+const ENVELOPE: Kind = Kind {
+    format: "oml-fingerprints",
+    version: 1,
+    max_bytes: MAX_BYTES,
+};
+/// Base64 of the largest body and the header stay within the envelope's limit.
+const SET: Kind = Kind {
+    format: "oml-fingerprint-set",
+    version: 1,
+    max_bytes: MAX_BYTES / 4 * 3 - 4096,
+};
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Envelope {
+    format: Text<64>,
+    version: u32,
+    cipher: Text<64>,
+    owner: Hex<16>,
+    nonce: Hex<12>,
+    body: Text<MAX_BYTES>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SetFile {
+    format: Text<64>,
+    version: u32,
+    strategy: StrategyFile,
+    model_digest: Hex<32>,
+    tokenizer_hash: Hex<32>,
+    vocabulary_size: usize,
+    copy_id: Text<MAX_COPY_ID_BYTES>,
+    query_length: usize,
+    response_length: usize,
+    fingerprints: List<FingerprintFile, MAX_COUNT>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct StrategyFile {
+    name: Text<64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    temperature: Option<f32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    threshold: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    candidates: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    responses: Option<usize>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct FingerprintFile {
+    index: usize,
+    query: Text<MAX_TEXT_BYTES>,
+    query_ids: List<u32, MAX_TOKENS>,
+    responses: List<ResponseFile, MAX_RESPONSES>,
+    salt: Hex<32>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ResponseFile {
+    text: Text<MAX_TEXT_BYTES>,
+    ids: List<u32, MAX_TOKENS>,
+    probabilities: List<f32, MAX_TOKENS>,
+}
+
+/// Encrypts `set` for `owner`: the bytes of the fingerprint file.
+///
+/// # Errors
+/// [`FileError::TooLarge`] for a set that no reader would accept.
+pub fn seal(set: &FingerprintSet, owner: &OwnerSeed) -> Result<Vec<u8>, FileError> {
+    let json = |source| FileError::Json {
+        file: ENVELOPE.format,
+        source,
+    };
+    let plaintext = Zeroizing::new(serde_json::to_vec(&SetFile::from(set)).map_err(json)?);
+    SET.judge_size(plaintext.len())?;
+
+    let id = owner_id(owner);
+    let digest = Sha256::digest(&*plaintext);
+    let nonce_key = derive(owner, Purpose::FileNonce, Scope::OWNER, &digest);
+    let mut nonce = [0; 12];
+    nonce.copy_from_slice(&nonce_key.expose()[..12]);
+    let aad = associated_data(&id);
+    let payload = Payload {
+        msg: &plaintext,
+        aad: aad.as_bytes(),
+    };
+    let body = cipher(owner)
+        .encrypt(&Nonce::from(nonce), payload)
+        .map_err(|_| FileError::TooLarge {
+            file: SET.format,
+            limit: SET.max_bytes,
+            got: plaintext.len(),
+        })?;
+    let envelope = Envelope {
+        format: Text(ENVELOPE.format.into()),
+        version: ENVELOPE.version,
+        cipher: Text(CIPHER.into()),
+        owner: Hex(id),
+        nonce: Hex(nonce),
+        body: Text(BASE64.encode(&body)),
+    };
+    serde_json::to_vec(&envelope).map_err(json)
+}
+
+/// Decrypts and validates a fingerprint file.
+///
+/// # Errors
+/// Any fault of the file: too large, not this format or version, another owner's, altered, or no usable set.
+pub fn open(bytes: &[u8], owner: &OwnerSeed) -> Result<FingerprintSet, FileError> {
+    let envelope: Envelope = ENVELOPE.parse(bytes)?;
+    if envelope.cipher.0 != CIPHER {
+        return Err(FileError::Field {
+            file: ENVELOPE.format,
+            field: "cipher",
+            expected: CIPHER.into(),
+            got: envelope.cipher.0,
+        });
+    }
+    let id = owner_id(owner);
+    if envelope.owner.0 != id {
+        return Err(FileError::Owner {
+            file: ENVELOPE.format,
+            expected: hex(&id),
+            got: hex(&envelope.owner.0),
+        });
+    }
+    let altered = || FileError::Altered {
+        file: ENVELOPE.format,
+    };
+    let body = BASE64
+        .decode(envelope.body.0.as_bytes())
+        .map_err(|_| altered())?;
+    let aad = associated_data(&id);
+    let payload = Payload {
+        msg: &body,
+        aad: aad.as_bytes(),
+    };
+    let plaintext = cipher(owner)
+        .decrypt(&Nonce::from(envelope.nonce.0), payload)
+        .map_err(|_| altered())?;
+    parse_set(&Zeroizing::new(plaintext))
+}
+
+/// Reads the decrypted contents of a fingerprint file.
+///
+/// # Errors
+/// As [`open`], without the owner's.
+pub fn parse_set(plaintext: &[u8]) -> Result<FingerprintSet, FileError> {
+    let file: SetFile = SET.parse(plaintext)?;
+    let header = SetHeader {
+        strategy: file.strategy.try_into()?,
+        model_digest: file.model_digest.0,
+        tokenizer_hash: file.tokenizer_hash.0,
+        vocabulary_size: file.vocabulary_size,
+        copy_id: file.copy_id.0,
+        query_length: file.query_length,
+        response_length: file.response_length,
+    };
+    let fingerprints = file
+        .fingerprints
+        .0
+        .into_iter()
+        .map(Fingerprint::from)
+        .collect();
+    FingerprintSet::new(header, fingerprints).map_err(|source| FileError::Set {
+        file: SET.format,
+        source,
+    })
+}
+
+fn cipher(owner: &OwnerSeed) -> Aes256GcmSiv {
+    Aes256GcmSiv::new(
+        derive(owner, Purpose::FileKey, Scope::OWNER, &[])
+            .expose()
+            .into(),
+    )
+}
+
+fn associated_data(owner_id: &[u8; 16]) -> String {
+    format!(
+        "{}/{}/{CIPHER}/{}",
+        ENVELOPE.format,
+        ENVELOPE.version,
+        hex(owner_id)
+    )
+}
+
+impl From<&FingerprintSet> for SetFile {
+    fn from(set: &FingerprintSet) -> Self {
+        let header = set.header();
+        Self {
+            format: Text(SET.format.into()),
+            version: SET.version,
+            strategy: header.strategy.into(),
+            model_digest: Hex(header.model_digest),
+            tokenizer_hash: Hex(header.tokenizer_hash),
+            vocabulary_size: header.vocabulary_size,
+            copy_id: Text(header.copy_id.clone()),
+            query_length: header.query_length,
+            response_length: header.response_length,
+            fingerprints: List(
+                set.fingerprints()
+                    .iter()
+                    .map(FingerprintFile::from)
+                    .collect(),
+            ),
+        }
+    }
+}
+
+impl From<&Fingerprint> for FingerprintFile {
+    fn from(fingerprint: &Fingerprint) -> Self {
+        let response = |response: &Response| ResponseFile {
+            text: Text(response.text.clone()),
+            ids: List(response.ids.clone()),
+            probabilities: List(response.probabilities.clone()),
+        };
+        Self {
+            index: fingerprint.index,
+            query: Text(fingerprint.query.clone()),
+            query_ids: List(fingerprint.query_ids.clone()),
+            responses: List(fingerprint.responses.iter().map(response).collect()),
+            salt: Hex(*fingerprint.salt.expose()),
+        }
+    }
+}
+
+impl From<FingerprintFile> for Fingerprint {
+    fn from(file: FingerprintFile) -> Self {
+        let response = |file: ResponseFile| Response {
+            text: file.text.0,
+            ids: file.ids.0,
+            probabilities: file.probabilities.0,
+        };
+        Self {
+            index: file.index,
+            query: file.query.0,
+            query_ids: file.query_ids.0,
+            responses: file.responses.0.into_iter().map(response).collect(),
+            salt: Salt::new(file.salt.0),
+        }
+    }
+}
+
+impl From<Strategy> for StrategyFile {
+    fn from(strategy: Strategy) -> Self {
+        let (temperature, rule) = match strategy {
+            Strategy::Perinucleus { temperature, rule } => (Some(temperature), Some(rule)),
+            Strategy::Custom { rule } => (None, Some(rule)),
+            Strategy::RandomWord => (None, None),
+        };
+        Self {
+            name: Text(strategy.name().into()),
+            temperature,
+            threshold: rule.map(|rule| rule.threshold),
+            candidates: rule.map(|rule| rule.candidates),
+            responses: rule.map(|rule| rule.responses),
+        }
+    }
+}
+
+impl TryFrom<StrategyFile> for Strategy {
+    type Error = FileError;
+
+    fn try_from(file: StrategyFile) -> Result<Self, FileError> {
+        let rule = match (file.threshold, file.candidates, file.responses) {
+            (Some(threshold), Some(candidates), Some(responses)) => Some(Rule {
+                threshold,
+                candidates,
+                responses,
+            }),
+            (None, None, None) => None,
+            _ => return Err(parameters(&file.name.0)),
+        };
+        match (file.name.0.as_str(), file.temperature, rule) {
+            ("perinucleus", Some(temperature), Some(rule)) => {
+                Ok(Self::Perinucleus { temperature, rule })
+            }
+            ("custom", None, Some(rule)) => Ok(Self::Custom { rule }),
+            ("random_word", None, None) => Ok(Self::RandomWord),
+            (name @ ("perinucleus" | "custom" | "random_word"), ..) => Err(parameters(name)),
+            (name, ..) => Err(FileError::Field {
+                file: SET.format,
+                field: "strategy.name",
+                expected: "perinucleus, random_word or custom".into(),
+                got: name.into(),
+            }),
+        }
+    }
+}
+
+fn parameters(name: &str) -> FileError {
+    FileError::Field {
+        file: SET.format,
+        field: "strategy",
+        expected: format!("the parameters of {name}"),
+        got: "others".into(),
+    }
+}
