@@ -1,0 +1,183 @@
+//! The bf16 kernel for AMX: 32×32 tiles of C in four tile registers, four TDPBF16PS for four tile loads.
+//!
+//! Rust has no stable intrinsics for AMX, so the kernel is inline assembly. Both operands are pairs of 1 KiB tiles, see
+//! `pack::tiles`; TDPBF16PS adds the products of neighbouring pairs to f32 sums.
+
+use std::arch::asm;
+
+use super::Kernel;
+
+pub(super) struct Amx;
+
+/// The operand of LDTILECFG: palette 1, eight tiles of 16 rows of 64 bytes.
+#[repr(C, align(64))]
+struct Configuration {
+    palette: u8,
+    start_row: u8,
+    reserved: [u8; 14],
+    row_bytes: [u16; 16],
+    rows: [u8; 16],
+}
+
+static CONFIGURATION: Configuration = Configuration {
+    palette: 1,
+    start_row: 0,
+    reserved: [0; 14],
+    row_bytes: [64, 64, 64, 64, 64, 64, 64, 64, 0, 0, 0, 0, 0, 0, 0, 0],
+    rows: [16, 16, 16, 16, 16, 16, 16, 16, 0, 0, 0, 0, 0, 0, 0, 0],
+};
+
+impl Kernel for Amx {
+    const ROWS: usize = 32;
+    const COLUMNS: usize = 32;
+    const STEP: usize = 32;
+    const BYTES: usize = size_of::<u16>();
+    const SLICE: usize = 640;
+
+    unsafe fn enter() {
+        // SAFETY: the processor has AMX and the process the permission (the caller's condition); reads 64 bytes.
+        unsafe {
+            asm!("ldtilecfg [{}]", in(reg) &raw const CONFIGURATION, options(nostack, readonly))
+        };
+    }
+
+    unsafe fn leave() {
+        // SAFETY: as above; no tile is live between calls of `tile`.
+        unsafe { asm!("tilerelease", options(nostack, nomem)) };
+    }
+
+    unsafe fn tile(
+        rows: usize,
+        inner: usize,
+        a: *const u8,
+        b: *const u8,
+        c: *mut f32,
+        stride: usize,
+        add: bool,
+    ) {
+        let steps = inner.div_ceil(Self::STEP);
+        if rows == Self::ROWS {
+            // SAFETY: passed on.
+            unsafe { tile_32(steps, a, b, c, stride, add) };
+            return;
+        }
+        // Fewer rows: computed on the side, copied in part. A's padding rows are zero.
+        let mut side = Side([0.0; 1024]);
+        let to = side.0.as_mut_ptr();
+        // SAFETY: `rows` rows of 32 elements at `c` and at `to`, which has 32 such rows.
+        unsafe {
+            if add {
+                for r in 0..rows {
+                    c.add(r * stride).copy_to_nonoverlapping(to.add(32 * r), 32);
+                }
+            }
+            if rows <= 16 {
+                tile_16(steps, a, b, to, add);
+            } else {
+                tile_32(steps, a, b, to, 32, add);
+            }
+            for r in 0..rows {
+                to.add(32 * r).copy_to_nonoverlapping(c.add(r * stride), 32);
+            }
+        }
+    }
+}
+
+#[repr(align(64))]
+struct Side([f32; 1024]);
+
+/// 32×32 elements of C.
+///
+/// # Safety
+/// As [`Kernel::tile`] with 32 rows.
+unsafe fn tile_32(steps: usize, a: *const u8, b: *const u8, c: *mut f32, stride: usize, add: bool) {
+    // SAFETY: reads `steps` pairs of tiles from each panel, reads and writes 32 rows of 128 bytes of C; tiles are
+    // configured, and all eight are declared as clobbered.
+    unsafe {
+        asm!(
+            "test {add:e}, {add:e}",
+            "jnz 3f",
+            "tilezero tmm0",
+            "tilezero tmm1",
+            "tilezero tmm2",
+            "tilezero tmm3",
+            "jmp 2f",
+            "3:",
+            "tileloadd tmm0, [{c} + {stride}*1]",
+            "tileloadd tmm1, [{c} + {stride}*1 + 64]",
+            "tileloadd tmm2, [{c_low} + {stride}*1]",
+            "tileloadd tmm3, [{c_low} + {stride}*1 + 64]",
+            "2:",
+            "tileloadd tmm4, [{a} + {row}*1]",
+            "tileloadd tmm6, [{b} + {row}*1]",
+            "tdpbf16ps tmm0, tmm4, tmm6",
+            "tileloadd tmm7, [{b} + {row}*1 + 1024]",
+            "tdpbf16ps tmm1, tmm4, tmm7",
+            "tileloadd tmm5, [{a} + {row}*1 + 1024]",
+            "tdpbf16ps tmm2, tmm5, tmm6",
+            "tdpbf16ps tmm3, tmm5, tmm7",
+            "add {a}, 2048",
+            "add {b}, 2048",
+            "dec {steps}",
+            "jnz 2b",
+            "tilestored [{c} + {stride}*1], tmm0",
+            "tilestored [{c} + {stride}*1 + 64], tmm1",
+            "tilestored [{c_low} + {stride}*1], tmm2",
+            "tilestored [{c_low} + {stride}*1 + 64], tmm3",
+            a = inout(reg) a => _,
+            b = inout(reg) b => _,
+            c = in(reg) c,
+            c_low = in(reg) c.add(16 * stride),
+            stride = in(reg) stride * size_of::<f32>(),
+            row = in(reg) 64usize,
+            steps = inout(reg) steps => _,
+            add = in(reg) u32::from(add),
+            out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
+            out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
+            options(nostack),
+        );
+    }
+}
+
+/// The upper 16×32 elements of a contiguous 32×32 tile of C.
+///
+/// # Safety
+/// As [`Kernel::tile`] with 16 rows and a stride of 32.
+unsafe fn tile_16(steps: usize, a: *const u8, b: *const u8, c: *mut f32, add: bool) {
+    // SAFETY: reads the first of `steps` pairs of tiles of A and all of B, reads and writes 16 rows of 128 bytes of C;
+    // tiles are configured and declared as clobbered.
+    unsafe {
+        asm!(
+            "test {add:e}, {add:e}",
+            "jnz 3f",
+            "tilezero tmm0",
+            "tilezero tmm1",
+            "jmp 2f",
+            "3:",
+            "tileloadd tmm0, [{c} + {stride}*1]",
+            "tileloadd tmm1, [{c} + {stride}*1 + 64]",
+            "2:",
+            "tileloadd tmm4, [{a} + {row}*1]",
+            "tileloadd tmm6, [{b} + {row}*1]",
+            "tdpbf16ps tmm0, tmm4, tmm6",
+            "tileloadd tmm7, [{b} + {row}*1 + 1024]",
+            "tdpbf16ps tmm1, tmm4, tmm7",
+            "prefetcht0 [{b} + 8192]",
+            "add {a}, 2048",
+            "add {b}, 2048",
+            "dec {steps}",
+            "jnz 2b",
+            "tilestored [{c} + {stride}*1], tmm0",
+            "tilestored [{c} + {stride}*1 + 64], tmm1",
+            a = inout(reg) a => _,
+            b = inout(reg) b => _,
+            c = in(reg) c,
+            stride = in(reg) 32 * size_of::<f32>(),
+            row = in(reg) 64usize,
+            steps = inout(reg) steps => _,
+            add = in(reg) u32::from(add),
+            out("tmm0") _, out("tmm1") _, out("tmm4") _, out("tmm6") _, out("tmm7") _,
+            options(nostack),
+        );
+    }
+}

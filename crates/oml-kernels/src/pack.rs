@@ -1,0 +1,327 @@
+//! Operands of matrix products in the layout their kernel reads, written once and used by many products.
+//!
+//! The source S is row-major `[rows × columns]` in f32. A form says which operand it becomes: `Left` A = S,
+//! `LeftTransposed` A = Sᵀ, `Right` B = S, `RightTransposed` B = Sᵀ, for C`[m×n]` = A`[m×k]`·B`[k×n]`. So one weight
+//! W`[n×k]` serves the forward product as `RightTransposed` and the input gradient as `Right`, and one activation
+//! X`[tokens×k]` the forward product as `Left` and the weight gradient as `Right`.
+//!
+//! Every layout keeps panels of consecutive *outer* indices (rows of A, columns of B) that hold all *inner* indices
+//! (k) in order, see [`panels`] for f32 and [`tiles`] for bf16; a kernel reads both operands front to back.
+
+mod buffer;
+mod panels;
+#[cfg(target_arch = "x86_64")]
+mod tiles;
+#[cfg(target_arch = "x86_64")]
+mod transpose;
+
+use std::cell::Cell;
+
+use crate::isa::Isa;
+use crate::pool::Pool;
+use buffer::Buffer;
+
+/// Source rows packed by one task; a multiple of every panel's unit.
+const BLOCK: usize = 32;
+/// Columns a bf16 block converts for all targets before it moves on (a block of 32 rows of them stays in L1).
+#[cfg(target_arch = "x86_64")]
+const STRIP: usize = 128;
+
+/// Which operand of a product a source becomes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Form {
+    /// A = S.
+    Left,
+    /// A = Sᵀ.
+    LeftTransposed,
+    /// B = S.
+    Right,
+    /// B = Sᵀ.
+    RightTransposed,
+}
+
+impl Form {
+    /// Whether it is the left operand, A.
+    pub fn is_left(self) -> bool {
+        matches!(self, Form::Left | Form::LeftTransposed)
+    }
+
+    /// Whether the outer index (rows of A, columns of B) counts source rows.
+    fn outer_is_rows(self) -> bool {
+        matches!(self, Form::Left | Form::RightTransposed)
+    }
+}
+
+/// A matrix product operand in the layout of one instruction set. It starts empty; [`pack`] and [`pack_with`] fill it
+/// and reuse its memory once that is large enough.
+pub struct Packed {
+    isa: Isa,
+    form: Form,
+    rows: usize,
+    columns: usize,
+    buffer: Buffer,
+}
+
+impl Packed {
+    /// An empty operand.
+    ///
+    /// # Panics
+    /// When this processor does not have the instruction set.
+    pub fn new(isa: Isa, form: Form) -> Packed {
+        assert!(isa.is_available(), "this processor has no {isa}");
+        Packed {
+            isa,
+            form,
+            rows: 0,
+            columns: 0,
+            buffer: Buffer::new(),
+        }
+    }
+
+    /// Rows of the source.
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// Columns of the source.
+    pub fn columns(&self) -> usize {
+        self.columns
+    }
+
+    /// The operand it is.
+    pub fn form(&self) -> Form {
+        self.form
+    }
+
+    /// The instruction set it is laid out for.
+    pub fn isa(&self) -> Isa {
+        self.isa
+    }
+
+    /// Bytes of memory it holds.
+    pub fn bytes(&self) -> usize {
+        self.buffer.capacity()
+    }
+
+    /// Rows of A or columns of B.
+    pub(crate) fn outer(&self) -> usize {
+        if self.form.outer_is_rows() {
+            self.rows
+        } else {
+            self.columns
+        }
+    }
+
+    /// Columns of A or rows of B: the k of the product.
+    pub(crate) fn inner(&self) -> usize {
+        if self.form.outer_is_rows() {
+            self.columns
+        } else {
+            self.rows
+        }
+    }
+
+    pub(crate) fn start(&self) -> *const u8 {
+        self.buffer.start()
+    }
+
+    /// Writes source row `r` back as f32, exactly as stored (bf16-rounded for [`Isa::Amx`]).
+    ///
+    /// # Panics
+    /// When `r` is not below [`Packed::rows`] or `out` does not have [`Packed::columns`] elements.
+    pub fn row(&self, r: usize, out: &mut [f32]) {
+        assert!(r < self.rows, "row {r} of {}", self.rows);
+        assert_eq!(out.len(), self.columns, "length of the row");
+        let sink = self.sink();
+        match self.isa {
+            // SAFETY: `pack_with` filled the layout of `rows` × `columns`, `r` is inside, and no packing runs now (it
+            // would hold `&mut self`).
+            #[cfg(target_arch = "x86_64")]
+            Isa::Amx => unsafe { tiles::read_row(&sink, r, out) },
+            // SAFETY: as above.
+            _ => unsafe { panels::read_row(&sink, r, out) },
+        }
+    }
+
+    fn resize(&mut self, rows: usize, columns: usize) {
+        (self.rows, self.columns) = (rows, columns);
+        let (outer, inner) = (self.outer(), self.inner());
+        self.buffer.reserve(match self.isa {
+            Isa::Amx => outer.next_multiple_of(32) * inner.next_multiple_of(32) * size_of::<u16>(),
+            _ => outer.next_multiple_of(self.width()) * inner * size_of::<f32>(),
+        });
+    }
+
+    /// Outer indices of one panel.
+    fn width(&self) -> usize {
+        match self.isa {
+            Isa::Amx => 32,
+            _ => panels::width(self.isa, self.form),
+        }
+    }
+
+    fn sink(&self) -> Sink {
+        Sink {
+            isa: self.isa,
+            form: self.form,
+            rows: self.rows,
+            columns: self.columns,
+            width: self.width(),
+            inner: self.inner(),
+            start: self.buffer.start(),
+        }
+    }
+}
+
+/// A target of packing that tasks share: each task writes the elements of its own source rows, and nothing else.
+#[derive(Clone, Copy)]
+struct Sink {
+    isa: Isa,
+    form: Form,
+    rows: usize,
+    columns: usize,
+    width: usize,
+    inner: usize,
+    start: *mut u8,
+}
+
+/// Up to 32 source rows: a pointer to the first and the distance between rows, in elements.
+#[derive(Clone, Copy)]
+struct Block {
+    first: usize,
+    count: usize,
+    source: *const f32,
+    stride: usize,
+}
+
+/// The sinks of one packing, shared by its tasks.
+struct Sinks {
+    list: [Option<Sink>; Sinks::MAX],
+}
+
+// SAFETY: tasks write disjoint parts of the buffers behind the sinks (the elements of different source rows; where a
+// padding element belongs to no row, one rule gives it to one block), and only while the targets are mutably borrowed.
+unsafe impl Sync for Sinks {}
+
+impl Sinks {
+    const MAX: usize = 4;
+
+    fn new(rows: usize, columns: usize, targets: &mut [&mut Packed]) -> Sinks {
+        assert!(
+            targets.len() <= Sinks::MAX,
+            "{} targets, at most {}",
+            targets.len(),
+            Sinks::MAX
+        );
+        let mut list = [None; Sinks::MAX];
+        for (slot, target) in list.iter_mut().zip(targets) {
+            target.resize(rows, columns);
+            *slot = Some(target.sink());
+        }
+        Sinks { list }
+    }
+
+    /// # Safety
+    /// The block's rows are readable, `columns` long, inside the sources of all sinks and written by no other thread.
+    unsafe fn write(&self, block: Block) {
+        #[cfg(target_arch = "x86_64")]
+        {
+            let columns = self.list[0].map_or(0, |sink| sink.columns);
+            for left in (0..columns).step_by(STRIP) {
+                let right = columns.min(left + STRIP);
+                for sink in self
+                    .list
+                    .iter()
+                    .flatten()
+                    .filter(|sink| sink.isa == Isa::Amx)
+                {
+                    // SAFETY: passed on; AMX operands exist only where the processor has AVX512-BF16.
+                    unsafe { tiles::write(sink, block, left, right) };
+                }
+            }
+        }
+        for sink in self
+            .list
+            .iter()
+            .flatten()
+            .filter(|sink| sink.isa != Isa::Amx)
+        {
+            // SAFETY: passed on.
+            unsafe { panels::write(sink, block) };
+        }
+    }
+}
+
+thread_local! {
+    static SCRATCH: Cell<Vec<f32>> = const { Cell::new(Vec::new()) };
+}
+
+/// Packs a source of `rows` × `columns` into every target at once. `fill(r, row)` produces source row `r`; it is called
+/// once per row, from any thread, with `row.len() == columns` and unspecified contents. So norms, activations and
+/// optimizer updates run inside packing, on rows that stay in the cache.
+///
+/// # Panics
+/// With more than four targets, and when `fill` panics.
+pub fn pack_with(
+    pool: &Pool,
+    rows: usize,
+    columns: usize,
+    fill: &(dyn Fn(usize, &mut [f32]) + Sync),
+    targets: &mut [&mut Packed],
+) {
+    let sinks = Sinks::new(rows, columns, targets);
+    pool.run(rows.div_ceil(BLOCK), &|task| {
+        let (first, count) = (task * BLOCK, BLOCK.min(rows - task * BLOCK));
+        // Taken, not borrowed: `fill` may pack something itself.
+        let mut scratch = SCRATCH.take();
+        if scratch.len() < count * columns {
+            scratch.resize(count * columns, 0.0);
+        }
+        for r in 0..count {
+            fill(first + r, &mut scratch[r * columns..(r + 1) * columns]);
+        }
+        // SAFETY: the scratch holds `count` rows of `columns`, and each row belongs to one task.
+        unsafe {
+            sinks.write(Block {
+                first,
+                count,
+                source: scratch.as_ptr(),
+                stride: columns,
+            })
+        };
+        SCRATCH.set(scratch);
+    });
+}
+
+/// Packs the row-major `source`, whose rows start `stride` elements apart, into every target at once.
+///
+/// # Panics
+/// When the rows do not lie inside `source`, or with more than four targets.
+pub fn pack(
+    pool: &Pool,
+    source: &[f32],
+    rows: usize,
+    columns: usize,
+    stride: usize,
+    targets: &mut [&mut Packed],
+) {
+    assert!(
+        rows == 0 || (stride >= columns && source.len() >= (rows - 1) * stride + columns),
+        "{rows} rows of {columns} at stride {stride} do not fit into {} elements",
+        source.len()
+    );
+    let sinks = Sinks::new(rows, columns, targets);
+    pool.run(rows.div_ceil(BLOCK), &|task| {
+        let (first, count) = (task * BLOCK, BLOCK.min(rows - task * BLOCK));
+        let source = source[first * stride..].as_ptr();
+        // SAFETY: checked above that the rows lie inside `source`; each row belongs to one task.
+        unsafe {
+            sinks.write(Block {
+                first,
+                count,
+                source,
+                stride,
+            })
+        };
+    });
+}
