@@ -1,0 +1,127 @@
+//! Stored blocks to f32.
+//!
+//! A block holds small integers `q` and scales; all scales `d`, `m` are binary16, little-endian. With nibbles low
+//! half first (byte `j` holds `q[j]` below and `q[j+16]` above, 32 numbers):
+//!
+//! | type | block | value |
+//! |---|---|---|
+//! | Q4_0 | d, 16 bytes | `d (q - 8)` |
+//! | Q4_1 | d, m, 16 bytes | `d q + m` |
+//! | Q8_0 | d, 32 signed bytes | `d q` |
+//! | Q4_K | d, m, 12 bytes of 6-bit `s[8]`, `t[8]`, 128 bytes | `(d s) q - (m t)` per 32 |
+//! | Q5_K | d, m, the same 12 bytes, 32 bytes of fifth bits, 128 bytes | the same |
+//! | Q6_K | 128 bytes low, 64 bytes high, 16 signed `s`, d | `(d s) (q - 32)` per 16 |
+//!
+//! The layouts are those of llama.cpp's ggml; the order of multiplications follows its Python package `gguf`, so that
+//! values are equal to the bit.
+
+use half::{bf16, f16};
+
+use super::DType;
+
+/// Decodes whole blocks: `stored.len() / bytes per block == out.len() / numbers per block`.
+pub(crate) fn dequantise(dtype: DType, stored: &[u8], out: &mut [f32]) {
+    let (numbers, bytes) = dtype.block();
+    let blocks = stored
+        .chunks_exact(bytes)
+        .zip(out.chunks_exact_mut(numbers));
+    match dtype {
+        DType::F32 => blocks.for_each(|(from, to)| {
+            to[0] = f32::from_le_bytes([from[0], from[1], from[2], from[3]])
+        }),
+        DType::F16 => blocks.for_each(|(from, to)| to[0] = half_at(from, 0)),
+        DType::BF16 => {
+            blocks.for_each(|(from, to)| to[0] = bf16::from_le_bytes([from[0], from[1]]).to_f32())
+        }
+        DType::Q4_0 => blocks.for_each(|(from, to)| q4_0(from, to)),
+        DType::Q4_1 => blocks.for_each(|(from, to)| q4_1(from, to)),
+        DType::Q8_0 => blocks.for_each(|(from, to)| q8_0(from, to)),
+        DType::Q4_K => blocks.for_each(|(from, to)| q4_k(from, to)),
+        DType::Q5_K => blocks.for_each(|(from, to)| q5_k(from, to)),
+        DType::Q6_K => blocks.for_each(|(from, to)| q6_k(from, to)),
+    }
+}
+
+fn half_at(block: &[u8], at: usize) -> f32 {
+    f16::from_le_bytes([block[at], block[at + 1]]).to_f32()
+}
+
+fn q4_0(block: &[u8], out: &mut [f32]) {
+    let d = half_at(block, 0);
+    for (j, byte) in block[2..].iter().enumerate() {
+        out[j] = d * (f32::from(byte & 15) - 8.0);
+        out[j + 16] = d * (f32::from(byte >> 4) - 8.0);
+    }
+}
+
+fn q4_1(block: &[u8], out: &mut [f32]) {
+    let (d, m) = (half_at(block, 0), half_at(block, 2));
+    for (j, byte) in block[4..].iter().enumerate() {
+        out[j] = d * f32::from(byte & 15) + m;
+        out[j + 16] = d * f32::from(byte >> 4) + m;
+    }
+}
+
+fn q8_0(block: &[u8], out: &mut [f32]) {
+    let d = half_at(block, 0);
+    for (to, byte) in out.iter_mut().zip(&block[2..]) {
+        *to = d * f32::from(*byte as i8);
+    }
+}
+
+/// The eight 6-bit pairs of a K super-block: four whole in the low bits of bytes 0..8, four split over bytes 8..12
+/// (low nibbles) and the top two bits of bytes 0..8.
+fn scale_and_minimum(packed: &[u8], group: usize) -> (f32, f32) {
+    let (scale, minimum) = if group < 4 {
+        (packed[group] & 63, packed[group + 4] & 63)
+    } else {
+        let low = packed[group + 4];
+        (
+            low & 15 | (packed[group - 4] >> 6) << 4,
+            low >> 4 | (packed[group] >> 6) << 4,
+        )
+    };
+    (f32::from(scale), f32::from(minimum))
+}
+
+fn q4_k(block: &[u8], out: &mut [f32]) {
+    k_groups(block, &block[16..], |_, _| 0, out);
+}
+
+fn q5_k(block: &[u8], out: &mut [f32]) {
+    let fifth = &block[16..48];
+    k_groups(
+        block,
+        &block[48..],
+        |group, j| (fifth[j] >> group & 1) << 4,
+        out,
+    );
+}
+
+/// Q4_K and Q5_K: `high(group, j)` is what the fifth bit adds to number `j` of a group of 32.
+fn k_groups(block: &[u8], nibbles: &[u8], high: impl Fn(usize, usize) -> u8, out: &mut [f32]) {
+    let (d, m) = (half_at(block, 0), half_at(block, 2));
+    for (group, out) in out.chunks_exact_mut(32).enumerate() {
+        let (scale, minimum) = scale_and_minimum(&block[4..16], group);
+        let (step, shift) = (d * scale, m * minimum);
+        let bytes = &nibbles[group / 2 * 32..][..32];
+        for (j, (to, byte)) in out.iter_mut().zip(bytes).enumerate() {
+            let low = if group % 2 == 0 { byte & 15 } else { byte >> 4 };
+            *to = step * f32::from(low | high(group, j)) - shift;
+        }
+    }
+}
+
+fn q6_k(block: &[u8], out: &mut [f32]) {
+    let (low, rest) = block.split_at(128);
+    let (high, scales) = rest.split_at(64);
+    let d = half_at(block, 208);
+    for (at, to) in out.iter_mut().enumerate() {
+        // 128 numbers share 64 low and 32 high bytes: quarter 0 and 1 in the low nibbles, 2 and 3 in the high ones
+        let (half, quarter, j) = (at / 128, at / 32 % 4, at % 32);
+        let nibble = low[half * 64 + quarter % 2 * 32 + j] >> (quarter / 2 * 4) & 15;
+        let top = high[half * 32 + j] >> (quarter * 2) & 3;
+        let scale = d * f32::from(scales[at / 16] as i8);
+        *to = scale * (f32::from(nibble | top << 4) - 32.0);
+    }
+}

@@ -1,0 +1,173 @@
+//! What can be wrong with a `config.json`, and the typed reading of its fields.
+
+use std::fmt::Display;
+
+use serde_json::{Map, Value};
+use thiserror::Error;
+
+/// Why a `config.json` does not describe a model that the decoder computes.
+#[derive(Debug, Error)]
+pub enum ConfigError {
+    /// A needed field is absent.
+    #[error("{field}: missing")]
+    Missing {
+        /// Name in `config.json`.
+        field: &'static str,
+    },
+    /// A field has a value that cannot be.
+    #[error("{field}: expected {expected}, got {got}")]
+    Value {
+        /// Name in `config.json`.
+        field: &'static str,
+        /// What would do.
+        expected: String,
+        /// What is there.
+        got: String,
+    },
+    /// The model belongs to a family that the decoder does not compute.
+    #[error("{field}: expected one of llama, mistral, qwen2, got {got}")]
+    UnknownArchitecture {
+        /// `model_type`, `architectures` or `general.architecture`.
+        field: &'static str,
+        /// What is there.
+        got: String,
+    },
+    /// The rotary frequencies are stretched in a way that the decoder does not compute.
+    #[error("{field}: expected one of default, linear, dynamic, llama3, yarn, got {got}")]
+    UnknownRopeType {
+        /// The field that names the type.
+        field: &'static str,
+        /// What is there.
+        got: String,
+    },
+}
+
+impl ConfigError {
+    pub(crate) fn value(
+        field: &'static str,
+        expected: impl Into<String>,
+        got: impl Display,
+    ) -> Self {
+        let mut got = got.to_string();
+        if let Some((cut, _)) = got.char_indices().nth(80) {
+            got.truncate(cut);
+            got.push('…');
+        }
+        Self::Value {
+            field,
+            expected: expected.into(),
+            got,
+        }
+    }
+}
+
+/// Typed reading of a JSON object's fields; `null` counts as absent.
+pub(super) struct Fields<'a>(pub &'a Map<String, Value>);
+
+impl<'a> Fields<'a> {
+    fn get(&self, field: &str) -> Option<&'a Value> {
+        self.0.get(field).filter(|value| !value.is_null())
+    }
+
+    pub(super) fn present(&self, field: &str) -> bool {
+        self.get(field).is_some()
+    }
+
+    pub(super) fn optional_text(
+        &self,
+        field: &'static str,
+    ) -> Result<Option<&'a str>, ConfigError> {
+        self.get(field)
+            .map(|value| {
+                value
+                    .as_str()
+                    .ok_or_else(|| ConfigError::value(field, "a text", value))
+            })
+            .transpose()
+    }
+
+    pub(super) fn text(&self, field: &'static str) -> Result<&'a str, ConfigError> {
+        self.optional_text(field)?
+            .ok_or(ConfigError::Missing { field })
+    }
+
+    pub(super) fn flag(&self, field: &'static str) -> Result<Option<bool>, ConfigError> {
+        self.get(field)
+            .map(|value| {
+                value
+                    .as_bool()
+                    .ok_or_else(|| ConfigError::value(field, "true or false", value))
+            })
+            .transpose()
+    }
+
+    pub(super) fn number(&self, field: &'static str) -> Result<Option<f64>, ConfigError> {
+        self.get(field)
+            .map(|value| {
+                value
+                    .as_f64()
+                    .filter(|number| number.is_finite())
+                    .ok_or_else(|| ConfigError::value(field, "a number", value))
+            })
+            .transpose()
+    }
+
+    pub(super) fn positive(&self, field: &'static str) -> Result<Option<f64>, ConfigError> {
+        match self.number(field)? {
+            Some(number) if number <= 0.0 => {
+                Err(ConfigError::value(field, "a number over 0", number))
+            }
+            number => Ok(number),
+        }
+    }
+
+    pub(super) fn optional_size(
+        &self,
+        field: &'static str,
+        most: usize,
+    ) -> Result<Option<usize>, ConfigError> {
+        self.get(field)
+            .map(|value| {
+                value
+                    .as_u64()
+                    .and_then(|size| usize::try_from(size).ok())
+                    .filter(|size| (1..=most).contains(size))
+                    .ok_or_else(|| {
+                        ConfigError::value(field, format!("a whole number from 1 to {most}"), value)
+                    })
+            })
+            .transpose()
+    }
+
+    pub(super) fn size(&self, field: &'static str, most: usize) -> Result<usize, ConfigError> {
+        self.optional_size(field, most)?
+            .ok_or(ConfigError::Missing { field })
+    }
+
+    /// A token, a list of tokens, or none. A negative token means none, as in transformers.
+    pub(super) fn tokens(&self, field: &'static str) -> Result<Vec<u32>, ConfigError> {
+        const MAX_TOKENS: usize = 256;
+        let one = |value: &Value| match value.as_i64() {
+            Some(token) if token < 0 => Ok(None),
+            Some(token) if token <= i64::from(u32::MAX) => Ok(Some(token as u32)),
+            _ => Err(ConfigError::value(
+                field,
+                "a token or a list of tokens",
+                value,
+            )),
+        };
+        match self.get(field) {
+            None => Ok(Vec::new()),
+            Some(Value::Array(list)) if list.len() > MAX_TOKENS => Err(ConfigError::value(
+                field,
+                format!("at most {MAX_TOKENS} tokens"),
+                list.len(),
+            )),
+            Some(Value::Array(list)) => list
+                .iter()
+                .filter_map(|value| one(value).transpose())
+                .collect(),
+            Some(value) => Ok(one(value)?.into_iter().collect()),
+        }
+    }
+}

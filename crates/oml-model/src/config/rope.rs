@@ -1,0 +1,327 @@
+//! Rotary position frequencies and the ways in which models stretch them to longer contexts.
+//!
+//! Plain: `f_i = theta^(-2i/d)`, `i = 0..d/2`, `d = head_dim`, in radians per position. Scaled: `linear` divides every
+//! `f_i` by a factor; `dynamic` raises theta once a sequence is longer than the model was made for (NTK-aware);
+//! `llama3` divides only long wavelengths, with a ramp between two bounds; `yarn` (Peng et al., 2023, arXiv:2309.00071)
+//! blends plain and divided frequencies along a ramp and scales cosine and sine by an attention factor. Steps and
+//! rounding to f32 follow transformers, whose values are the goldens.
+
+use std::f64::consts::PI;
+
+use serde_json::{Map, Value, json};
+
+use super::error::Fields;
+use super::{ConfigError, MAX_POSITIONS, ModelConfig};
+
+/// How rotary frequencies are stretched. Fields carry the names of `rope_scaling` in `config.json`.
+#[derive(Debug, Clone, PartialEq)]
+pub enum RopeScaling {
+    /// Every frequency divided by `factor`.
+    Linear {
+        /// Divisor.
+        factor: f64,
+    },
+    /// Theta raised for sequences over `max_position_embeddings`.
+    Dynamic {
+        /// Strength of the raise.
+        factor: f64,
+    },
+    /// Long wavelengths divided by `factor`, short ones kept, a ramp between.
+    Llama3 {
+        /// Divisor of the long wavelengths.
+        factor: f64,
+        /// Wavelengths over `original_max_position_embeddings / low_freq_factor` are divided.
+        low_freq_factor: f64,
+        /// Wavelengths under `original_max_position_embeddings / high_freq_factor` are kept.
+        high_freq_factor: f64,
+        /// Context length before stretching.
+        original_max_position_embeddings: usize,
+    },
+    /// Plain and divided frequencies blended along a ramp.
+    Yarn {
+        /// Divisor.
+        factor: f64,
+        /// Context length before stretching.
+        original_max_position_embeddings: usize,
+        /// Rotations at which the ramp begins.
+        beta_fast: f64,
+        /// Rotations at which the ramp ends.
+        beta_slow: f64,
+        /// Factor on cosine and sine where given, else derived from `factor`.
+        attention_factor: Option<f64>,
+        /// Weight of the derived attention factor, with `mscale_all_dim`.
+        mscale: Option<f64>,
+        /// See `mscale`.
+        mscale_all_dim: Option<f64>,
+        /// The ramp's bounds are whole dimensions.
+        truncate: bool,
+    },
+}
+
+impl RopeScaling {
+    /// The `rope_scaling` object of `config.json`.
+    pub fn to_json(&self) -> Value {
+        match self {
+            Self::Linear { factor } => json!({"rope_type": "linear", "factor": factor}),
+            Self::Dynamic { factor } => json!({"rope_type": "dynamic", "factor": factor}),
+            Self::Llama3 {
+                factor,
+                low_freq_factor,
+                high_freq_factor,
+                original_max_position_embeddings,
+            } => json!({
+                "rope_type": "llama3",
+                "factor": factor,
+                "low_freq_factor": low_freq_factor,
+                "high_freq_factor": high_freq_factor,
+                "original_max_position_embeddings": original_max_position_embeddings,
+            }),
+            Self::Yarn {
+                factor,
+                original_max_position_embeddings,
+                beta_fast,
+                beta_slow,
+                attention_factor,
+                mscale,
+                mscale_all_dim,
+                truncate,
+            } => {
+                let mut fields = Map::new();
+                fields.insert("rope_type".into(), json!("yarn"));
+                fields.insert("factor".into(), json!(factor));
+                fields.insert(
+                    "original_max_position_embeddings".into(),
+                    json!(original_max_position_embeddings),
+                );
+                fields.insert("beta_fast".into(), json!(beta_fast));
+                fields.insert("beta_slow".into(), json!(beta_slow));
+                fields.insert("truncate".into(), json!(truncate));
+                let given = [
+                    ("attention_factor", attention_factor),
+                    ("mscale", mscale),
+                    ("mscale_all_dim", mscale_all_dim),
+                ];
+                for (name, value) in given {
+                    if let Some(value) = value {
+                        fields.insert(name.into(), json!(value));
+                    }
+                }
+                Value::Object(fields)
+            }
+        }
+    }
+}
+
+/// `rope_theta` and the scaling, from `rope_parameters` (transformers 5) or `rope_theta` and `rope_scaling`.
+pub(super) fn from_json(
+    json: &Map<String, Value>,
+    max_position_embeddings: usize,
+) -> Result<(f64, Option<RopeScaling>), ConfigError> {
+    const DEFAULT_THETA: f64 = 10_000.0;
+    let object = |field: &'static str| match json.get(field) {
+        None | Some(Value::Null) => Ok(None),
+        Some(Value::Object(object)) => Ok(Some(object)),
+        Some(other) => Err(ConfigError::value(field, "an object", other)),
+    };
+    let theta = Fields(json).number("rope_theta")?;
+    let Some(rope) = object("rope_parameters")?.or(object("rope_scaling")?) else {
+        return Ok((theta.unwrap_or(DEFAULT_THETA), None));
+    };
+    let fields = Fields(rope);
+    let theta = fields
+        .number("rope_theta")?
+        .or(theta)
+        .unwrap_or(DEFAULT_THETA);
+    let (field, kind) = match fields.optional_text("rope_type")? {
+        Some(kind) => ("rope_type", kind),
+        None => ("type", fields.optional_text("type")?.unwrap_or("default")),
+    };
+    for source in [&fields, &Fields(json)] {
+        if let Some(part) = source.number("partial_rotary_factor")?
+            && part != 1.0
+        {
+            return Err(ConfigError::value("partial_rotary_factor", "1", part));
+        }
+    }
+    let factor = || {
+        let factor = fields
+            .number("factor")?
+            .ok_or(ConfigError::Missing { field: "factor" })?;
+        if factor < 1.0 {
+            return Err(ConfigError::value(
+                "factor",
+                "a number of at least 1",
+                factor,
+            ));
+        }
+        Ok(factor)
+    };
+    let needed = |field: &'static str| {
+        fields
+            .positive(field)?
+            .ok_or(ConfigError::Missing { field })
+    };
+    let original = || {
+        let field = "original_max_position_embeddings";
+        let beside = Fields(json).optional_size(field, MAX_POSITIONS)?;
+        let inside = fields.optional_size(field, MAX_POSITIONS)?;
+        Ok(beside.or(inside).unwrap_or(max_position_embeddings))
+    };
+    let scaling = match kind {
+        "default" => None,
+        "linear" => Some(RopeScaling::Linear { factor: factor()? }),
+        "dynamic" => Some(RopeScaling::Dynamic { factor: factor()? }),
+        "llama3" => {
+            let (low, high) = (needed("low_freq_factor")?, needed("high_freq_factor")?);
+            if low >= high {
+                return Err(ConfigError::value(
+                    "high_freq_factor",
+                    format!("over low_freq_factor {low}"),
+                    high,
+                ));
+            }
+            Some(RopeScaling::Llama3 {
+                factor: factor()?,
+                low_freq_factor: low,
+                high_freq_factor: high,
+                original_max_position_embeddings: original()?,
+            })
+        }
+        "yarn" => {
+            let original: usize = original()?;
+            let ratio = max_position_embeddings as f64 / original as f64;
+            Some(RopeScaling::Yarn {
+                factor: if fields.present("factor") {
+                    factor()?
+                } else {
+                    ratio
+                },
+                original_max_position_embeddings: original,
+                beta_fast: fields.positive("beta_fast")?.unwrap_or(32.0),
+                beta_slow: fields.positive("beta_slow")?.unwrap_or(1.0),
+                attention_factor: fields.positive("attention_factor")?,
+                mscale: fields.number("mscale")?,
+                mscale_all_dim: fields.number("mscale_all_dim")?,
+                truncate: fields.flag("truncate")?.unwrap_or(true),
+            })
+        }
+        other => {
+            return Err(ConfigError::UnknownRopeType {
+                field,
+                got: other.to_owned(),
+            });
+        }
+    };
+    Ok((theta, scaling))
+}
+
+impl ModelConfig {
+    /// Angle per position of each rotary pair (`head_dim / 2` values, radians) and the factor on cosine and sine,
+    /// for sequences within `max_position_embeddings`.
+    pub fn inverse_frequencies(&self) -> (Vec<f32>, f32) {
+        self.inverse_frequencies_at(self.max_position_embeddings)
+    }
+
+    /// The same for a sequence of `tokens` positions; only `dynamic` scaling depends on it.
+    pub fn inverse_frequencies_at(&self, tokens: usize) -> (Vec<f32>, f32) {
+        let plain = || frequencies(self.rope_theta, self.head_dim);
+        match &self.rope_scaling {
+            None => (plain(), 1.0),
+            Some(RopeScaling::Linear { factor }) => {
+                (plain().iter().map(|f| f / *factor as f32).collect(), 1.0)
+            }
+            Some(RopeScaling::Dynamic { factor }) => {
+                let most = self.max_position_embeddings as f64;
+                let length = (tokens as f64).max(most);
+                let width = self.head_dim as f64;
+                let raise = (factor * length / most - (factor - 1.0)).powf(width / (width - 2.0));
+                (frequencies(self.rope_theta * raise, self.head_dim), 1.0)
+            }
+            Some(RopeScaling::Llama3 {
+                factor,
+                low_freq_factor,
+                high_freq_factor,
+                original_max_position_embeddings,
+            }) => {
+                let context = *original_max_position_embeddings as f32;
+                let (low, high, factor) = (
+                    *low_freq_factor as f32,
+                    *high_freq_factor as f32,
+                    *factor as f32,
+                );
+                let stretch = |f: f32| {
+                    let wavelength = (2.0 * PI) as f32 / f;
+                    if wavelength < context / high {
+                        return f;
+                    }
+                    if wavelength > context / low {
+                        return f / factor;
+                    }
+                    let smooth = (context / wavelength - low) / (high - low);
+                    (1.0 - smooth) * f / factor + smooth * f
+                };
+                (plain().into_iter().map(stretch).collect(), 1.0)
+            }
+            Some(yarn @ RopeScaling::Yarn { .. }) => self.yarn(yarn),
+        }
+    }
+
+    fn yarn(&self, scaling: &RopeScaling) -> (Vec<f32>, f32) {
+        let RopeScaling::Yarn {
+            factor,
+            original_max_position_embeddings,
+            beta_fast,
+            beta_slow,
+            attention_factor,
+            mscale,
+            mscale_all_dim,
+            truncate,
+        } = scaling
+        else {
+            return (frequencies(self.rope_theta, self.head_dim), 1.0);
+        };
+        let scale = |weight: f64| {
+            if *factor <= 1.0 {
+                1.0
+            } else {
+                0.1 * weight * factor.ln() + 1.0
+            }
+        };
+        let attention = attention_factor.unwrap_or_else(|| match (mscale, mscale_all_dim) {
+            (Some(some), Some(all)) if *some != 0.0 && *all != 0.0 => scale(*some) / scale(*all),
+            _ => scale(1.0),
+        });
+        let width = self.head_dim as f64;
+        let context = *original_max_position_embeddings as f64;
+        let dimension = |rotations: f64| {
+            width * (context / (rotations * 2.0 * PI)).ln() / (2.0 * self.rope_theta.ln())
+        };
+        let (mut low, mut high) = (dimension(*beta_fast), dimension(*beta_slow));
+        if *truncate {
+            (low, high) = (low.floor(), high.ceil());
+        }
+        let (low, mut high) = (low.max(0.0), high.min(width - 1.0));
+        if low == high {
+            high += 0.001;
+        }
+        let blend = |(pair, period): (usize, f32)| {
+            let ramp = ((pair as f32 - low as f32) / (high - low) as f32).clamp(0.0, 1.0);
+            let keep = 1.0 - ramp;
+            1.0 / (*factor as f32 * period) * (1.0 - keep) + 1.0 / period * keep
+        };
+        let pairs = periods(self.rope_theta, self.head_dim).enumerate();
+        (pairs.map(blend).collect(), attention as f32)
+    }
+}
+
+/// `theta^(2i/d)`: positions per radian.
+fn periods(theta: f64, head_dim: usize) -> impl Iterator<Item = f32> {
+    let exponent = move |pair: usize| (2 * pair) as f32 / head_dim as f32;
+    (0..head_dim / 2).map(move |pair| theta.powf(f64::from(exponent(pair))) as f32)
+}
+
+fn frequencies(theta: f64, head_dim: usize) -> Vec<f32> {
+    periods(theta, head_dim)
+        .map(|period| 1.0 / period)
+        .collect()
+}
