@@ -1,0 +1,52 @@
+# `make pr` is the one check: what it passes may be merged. `make help` lists the rest.
+
+MODEL := models/smollm2-135m-instruct
+FUZZ_SECONDS ?= 20
+
+# The tests and the demo find the real model here; set it to a folder of your own to skip the download.
+export OML_TEST_MODEL ?= $(CURDIR)/$(MODEL)
+
+FUZZ_TARGETS := $(basename $(notdir $(wildcard fuzz/fuzz_targets/*.rs)))
+OML := target/release/oml
+
+.NOTPARALLEL:
+.PHONY: help pr fmt lint docs build model test fuzz demo clean-demo
+
+help: ## list the targets
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "%-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+pr: fmt lint docs build model test fuzz demo ## everything below, in this order
+	@echo "make pr: all checks passed"
+
+fmt: ## formatting
+	cargo fmt --all --check
+
+lint: ## clippy, warnings are errors
+	cargo clippy --workspace --all-targets --locked -- -D warnings
+
+docs: ## API documentation builds, links and paths in Markdown resolve, no secret is committed
+	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked
+	python3 scripts/check_docs.py
+
+build: ## the release binary, target/release/oml
+	cargo build --release --locked
+
+model: $(OML_TEST_MODEL)/config.json ## SmolLM2-135M-Instruct as a Hugging Face folder, fetched once
+
+$(OML_TEST_MODEL)/config.json: | build
+	$(OML) model fetch smollm2-135m-instruct --to $(@D)
+
+test: model ## unit, golden, command-line and documentation tests
+	cargo test --workspace --locked
+
+fuzz: ## each fuzz target for FUZZ_SECONDS (20) seconds
+	@set -e; for target in $(FUZZ_TARGETS); do \
+	  echo "== fuzz $$target"; \
+	  cargo fuzz run --sanitizer none $$target -- -max_total_time=$(FUZZ_SECONDS) -rss_limit_mb=1024 -timeout=10; \
+	done
+
+demo: build model clean-demo ## the whole way with few fingerprints
+	$(OML) demo --quick --out target/demo
+
+clean-demo:
+	rm -rf target/demo
