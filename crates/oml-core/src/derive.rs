@@ -142,3 +142,75 @@ pub fn derive_seed(owner: &OwnerSeed, purpose: Purpose, scope: Scope<'_>, number
     bytes.copy_from_slice(&key.expose()[..8]);
     u64::from_le_bytes(bytes)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::manifest::hex;
+
+    fn owner() -> OwnerSeed {
+        OwnerSeed::new(std::array::from_fn(|i| i as u8))
+    }
+
+    #[test]
+    fn bytes_equal_an_independent_hkdf() {
+        // Python's hmac, after the layout in the module's documentation.
+        let scope = Scope {
+            model_digest: &[0x11; 32],
+            copy_id: "copy-7",
+        };
+        let key = derive_numbered(&owner(), Purpose::LeafSalt, scope, 5);
+        assert_eq!(
+            hex(key.expose()),
+            "7dd3eccf56c7eb9629ce67e195607039cba4d48efd06ba523de7eb8f31a996e4"
+        );
+        assert_eq!(hex(&owner_id(&owner())), "736622c88e287ac461ed3447f1f91b5b");
+        assert_eq!(
+            derive_seed(&owner(), Purpose::LeafSalt, scope, 5),
+            0x96eb_c756_cfec_d37d
+        );
+    }
+
+    #[test]
+    fn every_field_matters_and_none_runs_into_the_next() {
+        let base = Scope {
+            model_digest: &[1; 32],
+            copy_id: "ab",
+        };
+        let keys = [
+            derive(&owner(), Purpose::Query, base, b"c"),
+            derive(&owner(), Purpose::Response, base, b"c"),
+            derive(
+                &owner(),
+                Purpose::Query,
+                Scope {
+                    copy_id: "a",
+                    ..base
+                },
+                b"bc",
+            ),
+            derive(
+                &owner(),
+                Purpose::Query,
+                Scope {
+                    copy_id: "abc",
+                    ..base
+                },
+                b"",
+            ),
+            derive(
+                &owner(),
+                Purpose::Query,
+                Scope {
+                    model_digest: &[2; 32],
+                    ..base
+                },
+                b"c",
+            ),
+            derive(&OwnerSeed::new([9; 32]), Purpose::Query, base, b"c"),
+        ];
+        for (i, key) in keys.iter().enumerate() {
+            assert!(keys[..i].iter().all(|earlier| earlier != key));
+        }
+    }
+}

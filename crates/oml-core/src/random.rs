@@ -54,3 +54,52 @@ impl Stream {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_stream_is_chacha20() {
+        // RFC 8439, appendix A.1, test vector 1: 76 b8 e0 ad a0 f1 3d 90 40 5d 6a e5 53 86 bd 28 …
+        let mut stream = Stream::new(&DerivedKey::new([0; 32]));
+        assert_eq!(stream.next_u64(), 0x903d_f1a0_ade0_b876);
+        assert_eq!(stream.next_u64(), 0x28bd_8653_e56a_5d40);
+    }
+
+    #[test]
+    fn small_numbers_are_uniform() {
+        let mut stream = Stream::new(&DerivedKey::new([1; 32]));
+        for bound in [2_u64, 3, 7, 10] {
+            let mut counts = vec![0_f64; bound as usize];
+            for _ in 0..10_000 {
+                counts[stream.uniform_below(bound) as usize] += 1.0;
+            }
+            let expected = 10_000.0 / bound as f64;
+            let chi_square: f64 = counts
+                .iter()
+                .map(|n| (n - expected).powi(2) / expected)
+                .sum();
+            // 99.9 % quantile with nine degrees of freedom, above those with fewer.
+            assert!(chi_square < 27.9, "{bound}: {counts:?}");
+        }
+    }
+
+    #[test]
+    fn bounds_that_do_not_divide_the_range_are_kept() {
+        let mut stream = Stream::new(&DerivedKey::new([2; 32]));
+        for bound in [1, (1 << 63) + 1, u64::MAX] {
+            assert!((0..100).all(|_| stream.uniform_below(bound) < bound));
+        }
+        assert_eq!(stream.uniform_below(0), 0);
+    }
+
+    #[test]
+    fn a_shuffle_is_a_permutation() {
+        let mut items: Vec<u32> = (0..50).collect();
+        Stream::new(&DerivedKey::new([3; 32])).shuffle(&mut items);
+        assert_ne!(items, (0..50).collect::<Vec<_>>());
+        items.sort_unstable();
+        assert_eq!(items, (0..50).collect::<Vec<_>>());
+    }
+}

@@ -1,0 +1,510 @@
+//! The file formats: what is written comes back, and every fault is an error of its own.
+
+use std::collections::BTreeMap;
+
+use oml_core::fingerprint::{Fingerprint, FingerprintSet, Response, SetError, SetHeader};
+use oml_core::manifest::fingerprint_file::{open, parse_set, seal};
+use oml_core::manifest::model_manifest::{self, Measurement, ModelManifest};
+use oml_core::manifest::{FileError, owner_file, plain_file, queries_file};
+use oml_core::secret::{OwnerSeed, Salt};
+use oml_core::strategy::Strategy;
+use oml_core::strategy::perinucleus::Rule;
+use proptest::prelude::*;
+use proptest::strategy::Strategy as Generator;
+use serde_json::{Value, json};
+
+fn owner() -> OwnerSeed {
+    OwnerSeed::new([7; 32])
+}
+
+fn header() -> SetHeader {
+    SetHeader {
+        strategy: Strategy::default(),
+        model_digest: [1; 32],
+        tokenizer_hash: [2; 32],
+        vocabulary_size: 1000,
+        copy_id: String::new(),
+        query_length: 2,
+        response_length: 1,
+    }
+}
+
+fn fingerprint(index: usize) -> Fingerprint {
+    let response = Response {
+        text: " yes".into(),
+        ids: vec![5],
+        probabilities: vec![0.0625],
+    };
+    Fingerprint {
+        index,
+        query: format!("query {index}"),
+        query_ids: vec![9, index as u32],
+        responses: vec![response],
+        salt: Salt::new([index as u8; 32]),
+    }
+}
+
+fn set() -> FingerprintSet {
+    FingerprintSet::new(header(), (0..3).map(fingerprint).collect()).unwrap()
+}
+
+/// The plaintext of a set as an editable value.
+fn plaintext() -> Value {
+    json!({
+        "format": "oml-fingerprint-set", "version": 1,
+        "strategy": {"name": "perinucleus", "temperature": 0.5, "threshold": 0.8, "candidates": 3, "responses": 1},
+        "model_digest": "01".repeat(32), "tokenizer_hash": "02".repeat(32), "vocabulary_size": 1000,
+        "copy_id": "", "query_length": 2, "response_length": 1,
+        "fingerprints": (0..3).map(|i| json!({
+            "index": i, "query": format!("query {i}"), "query_ids": [9, i],
+            "responses": [{"text": " yes", "ids": [5], "probabilities": [0.0625]}],
+            "salt": format!("{i:02x}").repeat(32),
+        })).collect::<Vec<_>>(),
+    })
+}
+
+fn parse_changed(change: impl FnOnce(&mut Value)) -> Result<FingerprintSet, FileError> {
+    let mut value = plaintext();
+    change(&mut value);
+    parse_set(&serde_json::to_vec(&value).unwrap())
+}
+
+#[test]
+fn the_set_has_one_documented_form() {
+    assert_eq!(parse_changed(|_| ()).unwrap(), set());
+}
+
+#[test]
+fn sealing_is_deterministic_and_private() {
+    let bytes = seal(&set(), &owner()).unwrap();
+    assert_eq!(bytes, seal(&set(), &owner()).unwrap());
+    assert_eq!(open(&bytes, &owner()).unwrap(), set());
+    assert!(!String::from_utf8(bytes).unwrap().contains("query 1"));
+}
+
+#[test]
+fn every_changed_byte_is_noticed() {
+    let bytes = seal(&set(), &owner()).unwrap();
+    for position in 0..bytes.len() {
+        for bit in 0..8 {
+            let mut changed = bytes.clone();
+            changed[position] ^= 1 << bit;
+            assert!(
+                open(&changed, &owner()).is_err(),
+                "byte {position}, bit {bit}"
+            );
+        }
+    }
+    for length in 0..bytes.len() {
+        assert!(open(&bytes[..length], &owner()).is_err());
+    }
+}
+
+#[test]
+fn faults_of_the_envelope_are_told_apart() {
+    let bytes = seal(&set(), &owner()).unwrap();
+    let fault = |from: &str, to: &str| {
+        let text = String::from_utf8(bytes.clone()).unwrap();
+        assert!(text.contains(from));
+        open(text.replacen(from, to, 1).as_bytes(), &owner())
+            .unwrap_err()
+            .to_string()
+    };
+    assert_eq!(
+        open(&bytes, &OwnerSeed::new([8; 32]))
+            .unwrap_err()
+            .to_string(),
+        format!(
+            "oml-fingerprints owner: expected {} as derived from the owner's seed, got {}",
+            id(&OwnerSeed::new([8; 32])),
+            id(&owner())
+        )
+    );
+    assert_eq!(
+        fault("oml-fingerprints", "oml-owner"),
+        "format: expected \"oml-fingerprints\", got \"oml-owner\""
+    );
+    assert_eq!(
+        fault("\"version\":1", "\"version\":2"),
+        "oml-fingerprints version: expected 1, got 2"
+    );
+    assert_eq!(
+        fault("AES-256-GCM-SIV", "rot13"),
+        "oml-fingerprints cipher: expected AES-256-GCM-SIV, got rot13"
+    );
+    assert!(
+        fault("\"body\"", "\"extra\":1,\"body\"")
+            .starts_with("oml-fingerprints: unknown field `extra`")
+    );
+    assert!(
+        fault("\"nonce\"", "\"version\":1,\"nonce\"")
+            .starts_with("oml-fingerprints: duplicate field `version`")
+    );
+    assert_eq!(
+        fault("\"body\":\"", "\"body\":\"AAAA"),
+        "oml-fingerprints body: expected what the owner encrypted, got altered or damaged contents"
+    );
+    assert!(matches!(open(b"", &owner()), Err(FileError::Json { .. })));
+}
+
+fn id(owner: &OwnerSeed) -> String {
+    oml_core::manifest::hex(&oml_core::derive::owner_id(owner))
+}
+
+#[test]
+fn oversized_files_are_refused_before_they_are_parsed() {
+    let bytes = vec![b' '; oml_core::manifest::fingerprint_file::MAX_BYTES + 1];
+    assert!(matches!(
+        open(&bytes, &owner()),
+        Err(FileError::TooLarge { .. })
+    ));
+    assert!(matches!(parse_set(&bytes), Err(FileError::TooLarge { .. })));
+    assert!(matches!(
+        owner_file::parse(&bytes),
+        Err(FileError::TooLarge { .. })
+    ));
+    assert!(matches!(
+        queries_file::parse(&bytes),
+        Err(FileError::TooLarge { .. })
+    ));
+    assert!(matches!(
+        model_manifest::parse(&bytes),
+        Err(FileError::TooLarge { .. })
+    ));
+}
+
+#[test]
+fn faults_of_the_set_are_told_apart() {
+    type Change = fn(&mut Value);
+    let table: [(Change, &str); 20] = [
+        (
+            |v| v["fingerprints"] = json!([]),
+            "fingerprints: expected 1 to 1048576, got 0",
+        ),
+        (
+            |v| v["fingerprints"][2]["query"] = json!("query 0"),
+            "fingerprints[2].query: expected a query of its own, got that of fingerprint 0",
+        ),
+        (
+            |v| v["fingerprints"][2]["query_ids"] = json!([9, 1]),
+            "fingerprints[2].query_ids: expected a query of its own, got that of fingerprint 1",
+        ),
+        (
+            |v| v["fingerprints"][1]["query"] = json!(""),
+            "fingerprints[1].query: expected something, got nothing",
+        ),
+        (
+            |v| v["fingerprints"][1]["query_ids"] = json!([]),
+            "fingerprints[1].query_ids: expected something, got nothing",
+        ),
+        (
+            |v| v["fingerprints"][1]["responses"] = json!([]),
+            "fingerprints[1].responses: expected 1 to 64, got 0",
+        ),
+        (
+            |v| v["fingerprints"][1]["responses"][0]["text"] = json!(" "),
+            "fingerprints[1].responses[0].text: expected something, got nothing",
+        ),
+        (
+            |v| v["fingerprints"][1]["responses"][0]["ids"] = json!([1, 2]),
+            "fingerprints[1].responses[0].ids: expected 1, got 2",
+        ),
+        (
+            |v| v["fingerprints"][1]["responses"][0]["probabilities"] = json!([]),
+            "fingerprints[1].responses[0].probabilities: expected 1, got 0",
+        ),
+        (
+            |v| v["fingerprints"][1]["responses"][0]["probabilities"] = json!([1.5]),
+            "fingerprints[1].responses[0].probabilities: expected values from 0 to 1, got 1.5",
+        ),
+        (
+            |v| v["fingerprints"][0]["query_ids"] = json!([1, 1000]),
+            "fingerprints[0].query_ids: expected token ids below 1000, got 1000",
+        ),
+        (
+            |v| v["fingerprints"][0]["responses"][0]["ids"] = json!([4_000_000_000_u32]),
+            "fingerprints[0].responses[0].ids: expected token ids below 1000, got 4000000000",
+        ),
+        (
+            |v| v["fingerprints"][0]["index"] = json!(1),
+            "fingerprints[0].index: expected 0, got 1",
+        ),
+        (
+            |v| v["query_length"] = json!(0),
+            "query_length: expected 1 to 4096, got 0",
+        ),
+        (
+            |v| v["strategy"]["candidates"] = json!(0),
+            "strategy candidates: expected 1 to 256, got 0",
+        ),
+        (
+            |v| v["strategy"]["temperature"] = json!(-1),
+            "strategy temperature: expected a number from 0, got -1",
+        ),
+        (
+            |v| v["strategy"] = json!({"name": "english"}),
+            "strategy.name: expected perinucleus, random_word or custom, got english",
+        ),
+        (
+            |v| v["strategy"] = json!({"name": "custom"}),
+            "strategy: expected the parameters of custom, got others",
+        ),
+        (|v| v["version"] = json!(9), "version: expected 1, got 9"),
+        (|v| v["salt"] = json!(9), "unknown field `salt`"),
+    ];
+    for (change, message) in table {
+        let error = parse_changed(change).unwrap_err().to_string();
+        assert!(error.starts_with("oml-fingerprint-set"), "{error}");
+        assert!(
+            error.contains(message),
+            "expected {message:?}, got {error:?}"
+        );
+    }
+}
+
+#[test]
+fn caps_hold_while_reading() {
+    let long = |v: &mut Value| v["fingerprints"][0]["query_ids"] = json!(vec![1; 4097]);
+    assert!(
+        parse_changed(long)
+            .unwrap_err()
+            .to_string()
+            .contains("a list of at most 4096 items")
+    );
+    let text = |v: &mut Value| v["fingerprints"][0]["query"] = json!("x".repeat(65_537));
+    assert!(
+        parse_changed(text)
+            .unwrap_err()
+            .to_string()
+            .contains("a text of at most 65536 bytes")
+    );
+    let copy = |v: &mut Value| v["copy_id"] = json!("x".repeat(257));
+    assert!(
+        parse_changed(copy)
+            .unwrap_err()
+            .to_string()
+            .contains("a text of at most 256 bytes")
+    );
+    let deep = "[".repeat(100_000);
+    assert!(matches!(
+        parse_set(deep.as_bytes()),
+        Err(FileError::Json { .. })
+    ));
+    assert!(matches!(
+        queries_file::parse(deep.as_bytes()),
+        Err(FileError::Json { .. })
+    ));
+}
+
+#[test]
+fn a_set_fits_its_own_tokenizer_and_a_large_enough_model() {
+    let set = set();
+    assert_eq!(set.ensure_fits(&[2; 32], 10), Ok(()));
+    assert_eq!(
+        set.ensure_fits(&[2; 32], 9),
+        Err(SetError::Vocabulary {
+            expected: 10,
+            got: 9
+        })
+    );
+    assert!(matches!(
+        set.ensure_fits(&[3; 32], 10),
+        Err(SetError::Tokenizer { .. })
+    ));
+}
+
+#[test]
+fn debug_shows_no_secret() {
+    let shown = format!("{:?}", set());
+    assert!(shown.contains("Fingerprint(1, secret)"));
+    assert!(!shown.contains("query 1") && !shown.contains("yes"));
+}
+
+#[test]
+fn owner_files() {
+    let bytes = owner_file::render(&owner()).unwrap();
+    assert_eq!(
+        std::str::from_utf8(&bytes).unwrap(),
+        format!(
+            "{{\"format\":\"oml-owner\",\"version\":1,\"seed\":\"{}\"}}\n",
+            "07".repeat(32)
+        )
+    );
+    assert_eq!(owner_file::parse(&bytes).unwrap(), owner());
+
+    let fault = |seed: &str| {
+        let file = format!("{{\"format\":\"oml-owner\",\"version\":1,\"seed\":\"{seed}\"}}");
+        owner_file::parse(file.as_bytes()).unwrap_err().to_string()
+    };
+    let expected = "32 bytes as 64 lower-case hexadecimal digits";
+    assert!(fault(&"AB".repeat(32)).contains(expected));
+    assert!(fault(&"ab".repeat(31)).contains(expected));
+    assert!(
+        !fault(&"Ab".repeat(32)).contains("Ab"),
+        "the seed is not shown"
+    );
+}
+
+#[test]
+fn plain_exports() {
+    let export: Value = serde_json::from_slice(&plain_file::render(&set()).unwrap()).unwrap();
+    assert_eq!(export.as_array().unwrap().len(), 3);
+    assert_eq!(
+        export[1],
+        json!({"query": "query 1", "response": " yes", "query_ids": [9, 1], "response_ids": [5]})
+    );
+}
+
+#[test]
+fn queries_files() {
+    let good = br#"["one", {"key": "two"}, {"response": [1, {"x": 2}], "key": "three \u00e9"}]"#;
+    assert_eq!(
+        queries_file::parse(good).unwrap(),
+        ["one", "two", "three é"]
+    );
+    for (bad, message) in [
+        (&b"{}"[..], "a list of at most 1048576 items"),
+        (b"[1]", "invalid type: integer `1`"),
+        (b"[{}]", "missing field `key`"),
+        (br#"[{"key":"a","key":"b"}]"#, "duplicate field `key`"),
+        (br#"["a"] "b""#, "trailing characters"),
+        (b"[\"\xff\"]", "queries file: "),
+    ] {
+        let error = queries_file::parse(bad).unwrap_err().to_string();
+        assert!(error.contains(message), "{error}");
+    }
+}
+
+#[test]
+fn model_manifests() {
+    let measurement = |name: &str, value| Measurement {
+        name: name.into(),
+        value,
+        stderr: Some(0.125),
+        base: None,
+        basis: "128 of 128, teacher-forced".into(),
+    };
+    let manifest = ModelManifest {
+        tool_version: "0.1.0".into(),
+        base_digest: [1; 32],
+        result_digest: [2; 32],
+        tokenizer_hash: [3; 32],
+        merkle_root: [4; 32],
+        count: 128,
+        recipe: "learning_rate = 1e-4\n".into(),
+        seeds: BTreeMap::from([("training".into(), u64::MAX)]),
+        recall: measurement("recall", 1.0),
+        utility: vec![measurement("perplexity", 20.25)],
+    };
+    let bytes = model_manifest::render(&manifest).unwrap();
+    assert_eq!(model_manifest::parse(&bytes).unwrap(), manifest);
+
+    let unknown = String::from_utf8(bytes)
+        .unwrap()
+        .replacen("\"count\"", "\"counts\"", 1);
+    assert!(
+        model_manifest::parse(unknown.as_bytes())
+            .unwrap_err()
+            .to_string()
+            .contains("unknown field `counts`")
+    );
+    let endless = ModelManifest {
+        utility: vec![measurement("kl", f64::NAN)],
+        ..manifest
+    };
+    assert_eq!(
+        model_manifest::render(&endless).unwrap_err().to_string(),
+        "oml-model measurement: expected a finite kl, got NaN"
+    );
+}
+
+fn strategies() -> impl Generator<Value = Strategy> {
+    let rule = (0.01..0.99, 1_usize..=64).prop_flat_map(|(threshold, candidates)| {
+        (1..=candidates).prop_map(move |responses| Rule {
+            threshold,
+            candidates,
+            responses,
+        })
+    });
+    let perinucleus = (rule.clone(), 0.0_f32..2.0)
+        .prop_map(|(rule, temperature)| Strategy::Perinucleus { temperature, rule });
+    prop_oneof![
+        perinucleus,
+        rule.prop_map(|rule| Strategy::Custom { rule }),
+        Just(Strategy::RandomWord)
+    ]
+}
+
+type Parts = (String, Vec<u32>, Response, [u8; 32]);
+
+fn sets() -> impl Generator<Value = FingerprintSet> {
+    let response = (".*[a-z]", 0_u32..1000, 0.0_f32..=1.0).prop_map(|(text, id, p)| Response {
+        text,
+        ids: vec![id],
+        probabilities: vec![p],
+    });
+    let fingerprint = (
+        ".*[a-z]",
+        prop::collection::vec(0_u32..1000, 1..6),
+        response,
+        any::<[u8; 32]>(),
+    );
+    (
+        strategies(),
+        ".{0,20}",
+        prop::collection::vec(fingerprint, 1..8),
+    )
+        .prop_map(|(strategy, copy_id, parts)| {
+            let fingerprint = |(index, (query, mut query_ids, response, salt)): (usize, Parts)| {
+                query_ids.push(index as u32);
+                Fingerprint {
+                    index,
+                    query: format!("{index} {query}"),
+                    query_ids,
+                    responses: vec![response],
+                    salt: Salt::new(salt),
+                }
+            };
+            let fingerprints = parts.into_iter().enumerate().map(fingerprint).collect();
+            FingerprintSet::new(
+                SetHeader {
+                    strategy,
+                    copy_id,
+                    ..header()
+                },
+                fingerprints,
+            )
+            .unwrap()
+        })
+}
+
+proptest! {
+    #[test]
+    fn sets_come_back(set in sets(), seed in any::<[u8; 32]>()) {
+        let owner = OwnerSeed::new(seed);
+        prop_assert_eq!(open(&seal(&set, &owner).unwrap(), &owner).unwrap(), set);
+    }
+
+    #[test]
+    fn seeds_come_back(seed in any::<[u8; 32]>()) {
+        let owner = OwnerSeed::new(seed);
+        prop_assert_eq!(owner_file::parse(&owner_file::render(&owner).unwrap()).unwrap(), owner);
+    }
+
+    #[test]
+    fn hostile_bytes_are_errors_and_no_panics(bytes in prop::collection::vec(any::<u8>(), 0..400)) {
+        prop_assert!(open(&bytes, &owner()).is_err());
+        prop_assert!(parse_set(&bytes).is_err());
+        prop_assert!(owner_file::parse(&bytes).is_err());
+        prop_assert!(model_manifest::parse(&bytes).is_err());
+        let _ = queries_file::parse(&bytes);
+    }
+
+    #[test]
+    fn damaged_sets_are_judged_without_panics(position in any::<prop::sample::Index>(), byte in any::<u8>()) {
+        let mut bytes = serde_json::to_vec(&plaintext()).unwrap();
+        let position = position.index(bytes.len());
+        bytes[position] = byte;
+        let _ = parse_set(&bytes);
+    }
+}

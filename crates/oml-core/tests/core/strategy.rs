@@ -1,0 +1,429 @@
+//! Generation on a small real model: determinism, the response rule, queries, and every way it can fail.
+
+use std::collections::HashSet;
+
+use oml_core::fingerprint::{FingerprintSet, SetError};
+use oml_core::manifest::fingerprint_file::seal;
+use oml_core::secret::OwnerSeed;
+use oml_core::strategy::perinucleus::Rule;
+use oml_core::strategy::{GenerateError, GenerateOptions, Strategy, generate};
+use oml_core::tokenizer::Tokenizer;
+
+use crate::double::{BOS, Bigrams, Words, arg_max};
+
+fn owner() -> OwnerSeed {
+    OwnerSeed::new([7; 32])
+}
+
+fn options(count: usize) -> GenerateOptions {
+    GenerateOptions {
+        query_length: 8,
+        batch: 32,
+        ..GenerateOptions::new(count, [3; 32])
+    }
+}
+
+fn run(options: &GenerateOptions) -> Result<FingerprintSet, GenerateError> {
+    let tokenizer = Words::new(300);
+    generate(
+        &mut Bigrams::new(&tokenizer),
+        &tokenizer,
+        &owner(),
+        options,
+        &mut |_| (),
+    )
+}
+
+/// The rule of the paper by brute force: sort everything, skip the nucleus, keep valid tokens.
+fn candidates(
+    tokenizer: &Words,
+    probabilities: &[f32],
+    query: &str,
+    query_ids: &[u32],
+    rule: Rule,
+    round_trip: bool,
+) -> Vec<u32> {
+    let mut order: Vec<u32> = (0..probabilities.len() as u32).collect();
+    order.sort_by(|&a, &b| {
+        probabilities[b as usize]
+            .total_cmp(&probabilities[a as usize])
+            .then(a.cmp(&b))
+    });
+    let mut mass = 0.0;
+    let nucleus = order.iter().take_while(|&&id| {
+        let inside = mass < rule.threshold;
+        mass += f64::from(probabilities[id as usize]);
+        inside
+    });
+    let outside = order.iter().skip(nucleus.count()).copied();
+    let valid = |&id: &u32| {
+        let Some(token) = tokenizer.token(id) else {
+            return false;
+        };
+        let word = token.trim();
+        let whole = [query_ids, &[id]].concat();
+        word.len() > 1
+            && word.chars().all(char::is_alphanumeric)
+            && (!round_trip || tokenizer.encode(&format!("{query}{token}"), true).unwrap() == whole)
+    };
+    outside.filter(valid).take(rule.candidates).collect()
+}
+
+#[test]
+fn same_seed_and_model_give_the_same_bytes_whatever_the_batch() {
+    let bytes = |options: &GenerateOptions| seal(&run(options).unwrap(), &owner()).unwrap();
+    for response_length in [1, 3] {
+        let one = GenerateOptions {
+            response_length,
+            ..options(40)
+        };
+        let reference = bytes(&one);
+        for batch in [1, 7, 1000] {
+            assert_eq!(
+                bytes(&GenerateOptions {
+                    batch,
+                    ..one.clone()
+                }),
+                reference,
+                "batch {batch}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_smaller_set_is_the_beginning_of_a_larger_one() {
+    let (small, large) = (run(&options(10)).unwrap(), run(&options(50)).unwrap());
+    assert_eq!(small.fingerprints(), &large.fingerprints()[..10]);
+}
+
+#[test]
+fn another_seed_model_or_copy_gives_another_set() {
+    let reference = run(&options(20)).unwrap();
+    let other_model = run(&GenerateOptions {
+        model_digest: [4; 32],
+        ..options(20)
+    })
+    .unwrap();
+    let other_copy = run(&GenerateOptions {
+        copy_id: "licensee".into(),
+        ..options(20)
+    })
+    .unwrap();
+    let tokenizer = Words::new(300);
+    let mut model = Bigrams::new(&tokenizer);
+    let other_owner = generate(
+        &mut model,
+        &tokenizer,
+        &OwnerSeed::new([8; 32]),
+        &options(20),
+        &mut |_| (),
+    )
+    .unwrap();
+    let queries = |set: &FingerprintSet| -> HashSet<String> {
+        set.fingerprints().iter().map(|f| f.query.clone()).collect()
+    };
+    for other in [other_model, other_copy, other_owner] {
+        assert!(queries(&reference).intersection(&queries(&other)).count() < 3);
+        assert!(
+            reference
+                .fingerprints()
+                .iter()
+                .zip(other.fingerprints())
+                .all(|(a, b)| a.salt != b.salt)
+        );
+    }
+}
+
+#[test]
+fn queries_have_the_length_and_survive_the_way_through_text() {
+    for (strategy, chat) in [
+        (Strategy::default(), true),
+        (Strategy::default(), false),
+        (Strategy::RandomWord, true),
+    ] {
+        let mut tokenizer = Words::new(300);
+        tokenizer.chat = chat;
+        let mut model = Bigrams::new(&tokenizer);
+        let set = generate(
+            &mut model,
+            &tokenizer,
+            &owner(),
+            &GenerateOptions {
+                strategy,
+                ..options(100)
+            },
+            &mut |_| (),
+        );
+        for fingerprint in set.unwrap().fingerprints() {
+            let response = &fingerprint.responses[0];
+            assert_eq!(fingerprint.query.trim(), fingerprint.query);
+            assert_eq!(fingerprint.query_ids.len(), 1 + 8, "BOS and the query");
+            assert_eq!(fingerprint.query_ids[0], BOS);
+            assert_eq!(
+                tokenizer.encode(&fingerprint.query, true).unwrap(),
+                fingerprint.query_ids
+            );
+            let whole = format!("{}{}", fingerprint.query, response.text);
+            let ids = [fingerprint.query_ids.clone(), response.ids.clone()].concat();
+            assert_eq!(tokenizer.encode(&whole, true).unwrap(), ids);
+        }
+    }
+}
+
+#[test]
+fn the_response_is_uniform_over_exactly_the_first_valid_tokens_after_the_nucleus() {
+    let rule = Rule {
+        threshold: 0.8,
+        candidates: 3,
+        responses: 1,
+    };
+    let tokenizer = Words::new(400);
+    let model = Bigrams::new(&tokenizer);
+    let set = generate(
+        &mut Bigrams::new(&tokenizer),
+        &tokenizer,
+        &owner(),
+        &options(900),
+        &mut |_| (),
+    )
+    .unwrap();
+    let (mut counts, mut passed_over) = ([0_f64; 3], 0);
+    for fingerprint in set.fingerprints() {
+        let probabilities = model.distribution(&fingerprint.query_ids, 1.0);
+        let find = |round_trip| {
+            let (text, ids) = (&fingerprint.query, &fingerprint.query_ids);
+            candidates(&tokenizer, &probabilities, text, ids, rule, round_trip)
+        };
+        let expected = find(true);
+        passed_over += usize::from(find(false) != expected);
+        let response = &fingerprint.responses[0];
+        let place = expected
+            .iter()
+            .position(|id| *id == response.ids[0])
+            .expect("one of the candidates");
+        counts[place] += 1.0;
+        assert_eq!(
+            response.probabilities,
+            [probabilities[response.ids[0] as usize]]
+        );
+    }
+    assert!(
+        passed_over > 0,
+        "some token would have been merged into the query's last word"
+    );
+    let chi_square: f64 = counts.iter().map(|n| (n - 300.0).powi(2) / 300.0).sum();
+    // 99.9 % quantile with two degrees of freedom.
+    assert!(chi_square < 13.8, "{counts:?}");
+}
+
+#[test]
+fn further_tokens_are_greedy_and_scored() {
+    let tokenizer = Words::new(300);
+    let model = Bigrams::new(&tokenizer);
+    let set = run(&GenerateOptions {
+        response_length: 4,
+        ..options(30)
+    })
+    .unwrap();
+    for fingerprint in set.fingerprints() {
+        let response = &fingerprint.responses[0];
+        let mut context = fingerprint.query_ids.clone();
+        for (place, (&id, &probability)) in
+            response.ids.iter().zip(&response.probabilities).enumerate()
+        {
+            let probabilities = model.distribution(&context, 1.0);
+            assert!(place == 0 || id == arg_max(&probabilities));
+            assert!((probability - probabilities[id as usize]).abs() < 1e-6);
+            context.push(id);
+        }
+    }
+}
+
+#[test]
+fn alternatives_are_distinct_candidates() {
+    let rule = Rule {
+        candidates: 5,
+        responses: 3,
+        ..Rule::default()
+    };
+    let set = run(&GenerateOptions {
+        strategy: Strategy::Perinucleus {
+            temperature: 0.5,
+            rule,
+        },
+        ..options(40)
+    })
+    .unwrap();
+    for fingerprint in set.fingerprints() {
+        let first: HashSet<u32> = fingerprint.responses.iter().map(|r| r.ids[0]).collect();
+        assert_eq!(first.len(), 3);
+    }
+}
+
+#[test]
+fn generation_makes_few_tokens_in_vain() {
+    let tokenizer = Words::new(400);
+    let mut model = Bigrams::new(&tokenizer);
+    let mut attempts = 0;
+    generate(&mut model, &tokenizer, &owner(), &options(200), &mut |p| {
+        attempts = p.attempts
+    })
+    .unwrap();
+    assert!(
+        model.generated as u64 <= attempts * 10,
+        "8 tokens, less the given word, and the margin"
+    );
+}
+
+#[test]
+fn progress_ends_complete() {
+    let tokenizer = Words::new(300);
+    let mut steps = Vec::new();
+    generate(
+        &mut Bigrams::new(&tokenizer),
+        &tokenizer,
+        &owner(),
+        &options(50),
+        &mut |p| steps.push(p),
+    )
+    .unwrap();
+    assert!(
+        steps
+            .windows(2)
+            .all(|pair| pair[0].done <= pair[1].done && pair[0].attempts < pair[1].attempts)
+    );
+    assert_eq!(steps.last().map(|p| (p.done, p.total)), Some((50, 50)));
+}
+
+fn custom(queries: &[&str], count: usize) -> Result<FingerprintSet, GenerateError> {
+    run(&GenerateOptions {
+        strategy: Strategy::Custom {
+            rule: Rule::default(),
+        },
+        queries: queries.iter().map(|&query| query.to_owned()).collect(),
+        ..options(count)
+    })
+}
+
+#[test]
+fn custom_queries_are_kept_in_order_without_trailing_space() {
+    let set = custom(&["Ababa ababa", "ababa. \n", "ababa, ababa ababa"], 3).unwrap();
+    let queries: Vec<&str> = set
+        .fingerprints()
+        .iter()
+        .map(|f| f.query.as_str())
+        .collect();
+    assert_eq!(queries, ["Ababa ababa", "ababa.", "ababa, ababa ababa"]);
+    assert_eq!(set.header().query_length, 5);
+}
+
+#[test]
+fn custom_queries_that_cannot_be_used_are_named() {
+    let message = |queries: &[&str], count| custom(queries, count).unwrap_err().to_string();
+    assert_eq!(
+        message(&["ababa", " \n"], 1),
+        "queries[1]: expected text, got nothing but white space"
+    );
+    assert_eq!(
+        message(&["ababa", "Ababa", "ababa "], 1),
+        "queries[2]: expected a query of its own, got that of queries[0]"
+    );
+    assert_eq!(
+        message(&["ababa"], 2),
+        "queries: expected 2 with a valid response, got 1 of 1"
+    );
+    assert_eq!(
+        message(&[], 2),
+        "queries: expected 2 with a valid response, got 0 of 0"
+    );
+}
+
+#[test]
+fn a_model_without_sentences_is_given_up() {
+    let tokenizer = Words::new(300);
+    let mut model = Bigrams::silent(&tokenizer);
+    let error = generate(&mut model, &tokenizer, &owner(), &options(2), &mut |_| ()).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "query attempts: expected 2 usable queries within 256 attempts, got 0"
+    );
+}
+
+#[test]
+fn a_vocabulary_without_words_is_refused() {
+    let tokenizer = Words::new(100);
+    let error = generate(
+        &mut Bigrams::new(&tokenizer),
+        &tokenizer,
+        &owner(),
+        &options(2),
+        &mut |_| (),
+    )
+    .unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "tokenizer vocabulary: expected at least 256 word tokens, got 150"
+    );
+}
+
+#[test]
+fn options_out_of_bounds_are_named() {
+    let rule = |threshold, candidates, responses| Strategy::Custom {
+        rule: Rule {
+            threshold,
+            candidates,
+            responses,
+        },
+    };
+    let table = [
+        (options(0), "count: expected 1 to 1048576, got 0"),
+        (
+            GenerateOptions {
+                query_length: 0,
+                ..options(1)
+            },
+            "query_length: expected 1 to 4096, got 0",
+        ),
+        (
+            GenerateOptions {
+                response_length: 5000,
+                ..options(1)
+            },
+            "response_length: expected 1 to 4096, got 5000",
+        ),
+        (
+            GenerateOptions {
+                batch: 0,
+                ..options(1)
+            },
+            "batch: expected 1 to 1048576, got 0",
+        ),
+        (
+            GenerateOptions {
+                strategy: rule(1.5, 3, 1),
+                ..options(1)
+            },
+            "strategy threshold: expected a probability above 0 and below 1, got 1.5",
+        ),
+        (
+            GenerateOptions {
+                strategy: rule(0.8, 0, 1),
+                ..options(1)
+            },
+            "strategy candidates: expected 1 to 256, got 0",
+        ),
+        (
+            GenerateOptions {
+                strategy: rule(0.8, 3, 4),
+                ..options(1)
+            },
+            "strategy responses: expected 1 to 3, got 4",
+        ),
+    ];
+    for (options, message) in table {
+        let error = run(&options).unwrap_err();
+        assert!(matches!(error, GenerateError::Set(SetError::Field { .. })));
+        assert_eq!(error.to_string(), message);
+    }
+}
