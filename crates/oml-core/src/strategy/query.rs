@@ -107,10 +107,13 @@ impl Maker for Natural {
         }
         let mut queries = Vec::with_capacity(wanted);
         for (mut ids, answer) in beginnings.into_iter().zip(answers) {
-            // What follows the model's end of turn is no part of its sentence.
+            // A shorter word in the same batch must not lengthen this answer, and what follows the model's end of turn
+            // is no part of its sentence.
+            let room = workshop.query_length - ids.len() + MARGIN;
             ids.extend(
                 answer
                     .into_iter()
+                    .take(room)
                     .take_while(|&id| workshop.tokenizer.token(id).is_some()),
             );
             let text = workshop.tokenizer.decode(&ids)?;
