@@ -7,7 +7,8 @@ FUZZ_SECONDS ?= 20
 export OML_TEST_MODEL ?= $(CURDIR)/$(MODEL)
 
 FUZZ_TARGETS := $(basename $(notdir $(wildcard fuzz/fuzz_targets/*.rs)))
-OML := target/release/oml
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+OML := $(TARGET)/release/oml
 
 .NOTPARALLEL:
 .PHONY: help pr fmt lint docs build model test fuzz demo clean-demo
@@ -46,7 +47,7 @@ fuzz: ## each fuzz target for FUZZ_SECONDS (20) seconds
 	done
 
 demo: build model clean-demo ## the whole way with few fingerprints
-	$(OML) demo --quick --out target/demo
+	$(OML) demo --quick --out $(TARGET)/demo
 
 clean-demo:
-	rm -rf target/demo
+	rm -rf $(TARGET)/demo
