@@ -2,10 +2,12 @@
 
 mod isa;
 mod matmul;
+mod memory;
 mod pack;
 mod pool;
 
 pub use isa::{Isa, UnknownIsa};
 pub use matmul::matmul;
+pub use memory::Floats;
 pub use pack::{Form, Packed, pack, pack_with};
 pub use pool::Pool;

@@ -47,20 +47,24 @@ trait Kernel {
     /// After `enter`, on the same thread.
     unsafe fn leave() {}
 
-    /// C (`rows` × COLUMNS at `c`) = or += A·B over `inner` indices (padded to STEP).
+    /// C = or += A·B over `inner` indices (padded to STEP) for `rows` rows of one tile.
     ///
     /// # Safety
     /// Between `enter` and `leave`; `a` and `b` point at `inner` (padded) indices of a panel, `c` at `rows` rows of
-    /// COLUMNS elements, `stride` apart; 1 ≤ `rows` ≤ ROWS, 1 ≤ `inner`.
-    unsafe fn tile(
-        rows: usize,
-        inner: usize,
-        a: *const u8,
-        b: *const u8,
-        c: *mut f32,
-        stride: usize,
-        add: bool,
-    );
+    /// COLUMNS elements; 1 ≤ `rows` ≤ ROWS, 1 ≤ `inner`.
+    unsafe fn tile(rows: usize, inner: usize, a: *const u8, b: *const u8, c: Tile);
+}
+
+/// A tile of C in memory.
+#[derive(Clone, Copy)]
+struct Tile {
+    start: *mut f32,
+    /// Elements from row to row.
+    stride: usize,
+    /// Whether the products are added to what is there.
+    add: bool,
+    /// The tile of C to prefetch meanwhile; it may lie anywhere.
+    fetch: *const f32,
 }
 
 /// C = A·B, or C += A·B with `accumulate`. C is row-major `[m×n]`, its rows `stride` elements apart.
@@ -188,14 +192,42 @@ impl Product {
                             .c
                             .add(row * K::ROWS * self.stride + column * K::COLUMNS);
                         if width == K::COLUMNS {
-                            K::tile(height, inner, a, b, c, self.stride, add);
+                            // A tile that is only written has the time of its own products to arrive; one that is
+                            // read first is fetched a tile ahead.
+                            let fetch = match (add, row + 1 < rows.end) {
+                                (true, true) => c.wrapping_add(K::ROWS * self.stride),
+                                _ => c,
+                            };
+                            K::tile(
+                                height,
+                                inner,
+                                a,
+                                b,
+                                Tile {
+                                    start: c,
+                                    stride: self.stride,
+                                    add,
+                                    fetch,
+                                },
+                            );
                         } else {
                             let tile = edge.0.as_mut_ptr();
                             for r in 0..height {
                                 c.add(r * self.stride)
                                     .copy_to_nonoverlapping(tile.add(r * K::COLUMNS), width);
                             }
-                            K::tile(height, inner, a, b, tile, K::COLUMNS, add);
+                            K::tile(
+                                height,
+                                inner,
+                                a,
+                                b,
+                                Tile {
+                                    start: tile,
+                                    stride: K::COLUMNS,
+                                    add,
+                                    fetch: tile,
+                                },
+                            );
                             for r in 0..height {
                                 tile.add(r * K::COLUMNS)
                                     .copy_to_nonoverlapping(c.add(r * self.stride), width);
@@ -218,9 +250,11 @@ struct Grid {
 }
 
 impl Grid {
-    /// Rectangles have at most this many rows, so that their A slices stay in L2.
-    const ROWS: usize = 512;
-    /// Multiply-adds that are worth a task.
+    /// The most rows and columns of a rectangle: its C and the slices of A and B in use stay in L2.
+    const SIDE: usize = 384;
+    /// Rectangles for each thread, where there is work for them.
+    const SHARE: usize = 4;
+    /// Multiply-adds that are worth a task, some ten microseconds.
     const WORK: usize = 8 << 20;
 
     fn new(
@@ -231,13 +265,15 @@ impl Grid {
         k: usize,
         threads: usize,
     ) -> Grid {
-        let rows = (Grid::ROWS / height).clamp(1, row_panels);
+        let rows = even(row_panels, (Grid::SIDE / height).max(1));
         let bands = row_panels.div_ceil(rows);
-        let rows = row_panels.div_ceil(bands);
-        // At least four rectangles a thread where there is work for them.
-        let wanted = (8 * threads).div_ceil(bands);
+        let wanted = (Grid::SHARE * threads).div_ceil(bands);
         let least = Grid::WORK.div_ceil(rows * height * width * k);
-        let columns = (column_panels / wanted).max(least).clamp(1, column_panels);
+        let columns = (column_panels / wanted)
+            .max(least)
+            .min(Grid::SIDE / width)
+            .max(1);
+        let columns = even(column_panels, columns);
         Grid {
             row_panels,
             column_panels,
@@ -258,4 +294,9 @@ impl Grid {
             column..self.column_panels.min(column + self.columns),
         )
     }
+}
+
+/// The length of a part when `count` is cut into equal parts of at most `most`.
+fn even(count: usize, most: usize) -> usize {
+    count.div_ceil(count.div_ceil(most))
 }

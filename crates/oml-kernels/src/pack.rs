@@ -8,7 +8,6 @@
 //! Every layout keeps panels of consecutive *outer* indices (rows of A, columns of B) that hold all *inner* indices
 //! (k) in order, see [`panels`] for f32 and [`tiles`] for bf16; a kernel reads both operands front to back.
 
-mod buffer;
 mod panels;
 #[cfg(target_arch = "x86_64")]
 mod tiles;
@@ -18,8 +17,8 @@ mod transpose;
 use std::cell::Cell;
 
 use crate::isa::Isa;
+use crate::memory::Memory;
 use crate::pool::Pool;
-use buffer::Buffer;
 
 /// Source rows packed by one task; a multiple of every panel's unit.
 const BLOCK: usize = 32;
@@ -59,7 +58,7 @@ pub struct Packed {
     form: Form,
     rows: usize,
     columns: usize,
-    buffer: Buffer,
+    memory: Memory,
 }
 
 impl Packed {
@@ -74,7 +73,7 @@ impl Packed {
             form,
             rows: 0,
             columns: 0,
-            buffer: Buffer::new(),
+            memory: Memory::zeroed(0),
         }
     }
 
@@ -100,7 +99,7 @@ impl Packed {
 
     /// Bytes of memory it holds.
     pub fn bytes(&self) -> usize {
-        self.buffer.capacity()
+        self.memory.bytes()
     }
 
     /// Rows of A or columns of B.
@@ -122,7 +121,7 @@ impl Packed {
     }
 
     pub(crate) fn start(&self) -> *const u8 {
-        self.buffer.start()
+        self.memory.start()
     }
 
     /// Writes source row `r` back as f32, exactly as stored (bf16-rounded for [`Isa::Amx`]).
@@ -146,10 +145,21 @@ impl Packed {
     fn resize(&mut self, rows: usize, columns: usize) {
         (self.rows, self.columns) = (rows, columns);
         let (outer, inner) = (self.outer(), self.inner());
-        self.buffer.reserve(match self.isa {
-            Isa::Amx => outer.next_multiple_of(32) * inner.next_multiple_of(32) * size_of::<u16>(),
-            _ => outer.next_multiple_of(self.width()) * inner * size_of::<f32>(),
-        });
+        let (padded, element) = match self.isa {
+            Isa::Amx => (inner.next_multiple_of(32), size_of::<u16>()),
+            _ => (inner, size_of::<f32>()),
+        };
+        let bytes = outer
+            .checked_next_multiple_of(self.width())
+            .and_then(|outer| outer.checked_mul(padded)?.checked_mul(element))
+            .unwrap_or_else(|| {
+                panic!("{rows} × {columns} elements do not fit into the address space")
+            });
+        if bytes > self.memory.bytes() {
+            // Freed first, so that the two are never held at once.
+            self.memory = Memory::zeroed(0);
+            self.memory = Memory::zeroed(bytes);
+        }
     }
 
     /// Outer indices of one panel.
@@ -168,7 +178,7 @@ impl Packed {
             columns: self.columns,
             width: self.width(),
             inner: self.inner(),
-            start: self.buffer.start(),
+            start: self.memory.start(),
         }
     }
 }

@@ -5,7 +5,7 @@
 
 use std::arch::asm;
 
-use super::Kernel;
+use super::{Kernel, Tile};
 
 pub(super) struct Amx;
 
@@ -32,7 +32,7 @@ impl Kernel for Amx {
     const COLUMNS: usize = 32;
     const STEP: usize = 32;
     const BYTES: usize = size_of::<u16>();
-    const SLICE: usize = 640;
+    const SLICE: usize = 384;
 
     unsafe fn enter() {
         // SAFETY: the processor has AMX and the process the permission (the caller's condition); reads 64 bytes.
@@ -46,38 +46,39 @@ impl Kernel for Amx {
         unsafe { asm!("tilerelease", options(nostack, nomem)) };
     }
 
-    unsafe fn tile(
-        rows: usize,
-        inner: usize,
-        a: *const u8,
-        b: *const u8,
-        c: *mut f32,
-        stride: usize,
-        add: bool,
-    ) {
+    unsafe fn tile(rows: usize, inner: usize, a: *const u8, b: *const u8, c: Tile) {
         let steps = inner.div_ceil(Self::STEP);
         if rows == Self::ROWS {
             // SAFETY: passed on.
-            unsafe { tile_32(steps, a, b, c, stride, add) };
+            unsafe { tile_32(steps, a, b, c) };
             return;
         }
         // Fewer rows: computed on the side, copied in part. A's padding rows are zero.
         let mut side = Side([0.0; 1024]);
         let to = side.0.as_mut_ptr();
+        let side = Tile {
+            start: to,
+            stride: 32,
+            add: c.add,
+            fetch: to,
+        };
         // SAFETY: `rows` rows of 32 elements at `c` and at `to`, which has 32 such rows.
         unsafe {
-            if add {
+            if c.add {
                 for r in 0..rows {
-                    c.add(r * stride).copy_to_nonoverlapping(to.add(32 * r), 32);
+                    c.start
+                        .add(r * c.stride)
+                        .copy_to_nonoverlapping(to.add(32 * r), 32);
                 }
             }
             if rows <= 16 {
-                tile_16(steps, a, b, to, add);
+                tile_16(steps, a, b, side);
             } else {
-                tile_32(steps, a, b, to, 32, add);
+                tile_32(steps, a, b, side);
             }
             for r in 0..rows {
-                to.add(32 * r).copy_to_nonoverlapping(c.add(r * stride), 32);
+                to.add(32 * r)
+                    .copy_to_nonoverlapping(c.start.add(r * c.stride), 32);
             }
         }
     }
@@ -86,13 +87,43 @@ impl Kernel for Amx {
 #[repr(align(64))]
 struct Side([f32; 1024]);
 
+/// One step of k: four tile loads, four products.
+macro_rules! step {
+    () => {
+        concat!(
+            "tileloadd tmm4, [{a} + {row}*1]\n",
+            "tileloadd tmm6, [{b} + {row}*1]\n",
+            "tileloadd tmm7, [{b} + {row}*1 + 1024]\n",
+            "tileloadd tmm5, [{a} + {row}*1 + 1024]\n",
+            "tdpbf16ps tmm0, tmm4, tmm6\n",
+            "tdpbf16ps tmm1, tmm4, tmm7\n",
+            "tdpbf16ps tmm2, tmm5, tmm6\n",
+            "tdpbf16ps tmm3, tmm5, tmm7\n",
+            "add {a}, 2048\n",
+            "add {b}, 2048\n",
+        )
+    };
+}
+
+/// Fetches the next row of a tile of C for writing: without it every store of a cold C waits for its line.
+macro_rules! fetch_row {
+    () => {
+        concat!(
+            "prefetchw [{next}]\n",
+            "prefetchw [{next} + 64]\n",
+            "add {next}, {stride}\n"
+        )
+    };
+}
+
 /// 32×32 elements of C.
 ///
 /// # Safety
 /// As [`Kernel::tile`] with 32 rows.
-unsafe fn tile_32(steps: usize, a: *const u8, b: *const u8, c: *mut f32, stride: usize, add: bool) {
+unsafe fn tile_32(steps: usize, a: *const u8, b: *const u8, c: Tile) {
+    let fetching = steps.min(8);
     // SAFETY: reads `steps` pairs of tiles from each panel, reads and writes 32 rows of 128 bytes of C; tiles are
-    // configured, and all eight are declared as clobbered.
+    // configured, and all eight are declared as clobbered. A prefetch of any address is harmless.
     unsafe {
         asm!(
             "test {add:e}, {add:e}",
@@ -108,30 +139,34 @@ unsafe fn tile_32(steps: usize, a: *const u8, b: *const u8, c: *mut f32, stride:
             "tileloadd tmm2, [{c_low} + {stride}*1]",
             "tileloadd tmm3, [{c_low} + {stride}*1 + 64]",
             "2:",
-            "tileloadd tmm4, [{a} + {row}*1]",
-            "tileloadd tmm6, [{b} + {row}*1]",
-            "tdpbf16ps tmm0, tmm4, tmm6",
-            "tileloadd tmm7, [{b} + {row}*1 + 1024]",
-            "tdpbf16ps tmm1, tmm4, tmm7",
-            "tileloadd tmm5, [{a} + {row}*1 + 1024]",
-            "tdpbf16ps tmm2, tmm5, tmm6",
-            "tdpbf16ps tmm3, tmm5, tmm7",
-            "add {a}, 2048",
-            "add {b}, 2048",
-            "dec {steps}",
+            fetch_row!(),
+            fetch_row!(),
+            step!(),
+            fetch_row!(),
+            fetch_row!(),
+            "dec {fetching}",
             "jnz 2b",
+            "test {rest}, {rest}",
+            "jz 5f",
+            "4:",
+            step!(),
+            "dec {rest}",
+            "jnz 4b",
+            "5:",
             "tilestored [{c} + {stride}*1], tmm0",
             "tilestored [{c} + {stride}*1 + 64], tmm1",
             "tilestored [{c_low} + {stride}*1], tmm2",
             "tilestored [{c_low} + {stride}*1 + 64], tmm3",
             a = inout(reg) a => _,
             b = inout(reg) b => _,
-            c = in(reg) c,
-            c_low = in(reg) c.add(16 * stride),
-            stride = in(reg) stride * size_of::<f32>(),
+            c = in(reg) c.start,
+            c_low = in(reg) c.start.add(16 * c.stride),
+            next = inout(reg) c.fetch => _,
+            stride = in(reg) c.stride * size_of::<f32>(),
             row = in(reg) 64usize,
-            steps = inout(reg) steps => _,
-            add = in(reg) u32::from(add),
+            fetching = inout(reg) fetching => _,
+            rest = inout(reg) steps - fetching => _,
+            add = in(reg) u32::from(c.add),
             out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
             out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
             options(nostack),
@@ -143,7 +178,7 @@ unsafe fn tile_32(steps: usize, a: *const u8, b: *const u8, c: *mut f32, stride:
 ///
 /// # Safety
 /// As [`Kernel::tile`] with 16 rows and a stride of 32.
-unsafe fn tile_16(steps: usize, a: *const u8, b: *const u8, c: *mut f32, add: bool) {
+unsafe fn tile_16(steps: usize, a: *const u8, b: *const u8, c: Tile) {
     // SAFETY: reads the first of `steps` pairs of tiles of A and all of B, reads and writes 16 rows of 128 bytes of C;
     // tiles are configured and declared as clobbered.
     unsafe {
@@ -171,11 +206,11 @@ unsafe fn tile_16(steps: usize, a: *const u8, b: *const u8, c: *mut f32, add: bo
             "tilestored [{c} + {stride}*1 + 64], tmm1",
             a = inout(reg) a => _,
             b = inout(reg) b => _,
-            c = in(reg) c,
+            c = in(reg) c.start,
             stride = in(reg) 32 * size_of::<f32>(),
             row = in(reg) 64usize,
             steps = inout(reg) steps => _,
-            add = in(reg) u32::from(add),
+            add = in(reg) u32::from(c.add),
             out("tmm0") _, out("tmm1") _, out("tmm4") _, out("tmm6") _, out("tmm7") _,
             options(nostack),
         );

@@ -2,7 +2,7 @@
 
 use std::arch::x86_64::*;
 
-use super::{AVX2, Kernel};
+use super::{AVX2, Kernel, Tile};
 
 const ROWS: usize = AVX2.0;
 const COLUMNS: usize = AVX2.1;
@@ -16,23 +16,15 @@ impl Kernel for Avx2 {
     const BYTES: usize = size_of::<f32>();
     const SLICE: usize = 256;
 
-    unsafe fn tile(
-        rows: usize,
-        inner: usize,
-        a: *const u8,
-        b: *const u8,
-        c: *mut f32,
-        stride: usize,
-        add: bool,
-    ) {
+    unsafe fn tile(rows: usize, inner: usize, a: *const u8, b: *const u8, c: Tile) {
         let (a, b) = (a.cast(), b.cast());
         // SAFETY: passed on; `enter`'s condition says that the processor has AVX2 and FMA.
         unsafe {
             match rows {
-                1 => tile::<1>(inner, a, b, c, stride, add),
-                2 => tile::<2>(inner, a, b, c, stride, add),
-                3 => tile::<3>(inner, a, b, c, stride, add),
-                _ => tile::<ROWS>(inner, a, b, c, stride, add),
+                1 => tile::<1>(inner, a, b, c),
+                2 => tile::<2>(inner, a, b, c),
+                3 => tile::<3>(inner, a, b, c),
+                _ => tile::<ROWS>(inner, a, b, c),
             }
         }
     }
@@ -41,14 +33,7 @@ impl Kernel for Avx2 {
 /// # Safety
 /// As [`Kernel::tile`] with `rows` = R.
 #[target_feature(enable = "avx2,fma")]
-unsafe fn tile<const R: usize>(
-    inner: usize,
-    a: *const f32,
-    b: *const f32,
-    c: *mut f32,
-    stride: usize,
-    add: bool,
-) {
+unsafe fn tile<const R: usize>(inner: usize, a: *const f32, b: *const f32, c: Tile) {
     let mut sums = [[_mm256_setzero_ps(); 3]; R];
     for i in 0..inner {
         // SAFETY: group `i` of each panel.
@@ -71,13 +56,13 @@ unsafe fn tile<const R: usize>(
         for (v, sum) in sums.into_iter().enumerate() {
             // SAFETY: row `r` of the tile of C has COLUMNS elements.
             unsafe {
-                let c = c.add(r * stride + 8 * v);
-                let sum = if add {
-                    _mm256_add_ps(_mm256_loadu_ps(c), sum)
+                let to = c.start.add(r * c.stride + 8 * v);
+                let sum = if c.add {
+                    _mm256_add_ps(_mm256_loadu_ps(to), sum)
                 } else {
                     sum
                 };
-                _mm256_storeu_ps(c, sum);
+                _mm256_storeu_ps(to, sum);
             }
         }
     }

@@ -2,7 +2,7 @@
 
 use std::arch::x86_64::*;
 
-use super::{AVX512, Kernel};
+use super::{AVX512, Kernel, Tile};
 
 const ROWS: usize = AVX512.0;
 const COLUMNS: usize = AVX512.1;
@@ -16,27 +16,19 @@ impl Kernel for Avx512 {
     const BYTES: usize = size_of::<f32>();
     const SLICE: usize = 192;
 
-    unsafe fn tile(
-        rows: usize,
-        inner: usize,
-        a: *const u8,
-        b: *const u8,
-        c: *mut f32,
-        stride: usize,
-        add: bool,
-    ) {
+    unsafe fn tile(rows: usize, inner: usize, a: *const u8, b: *const u8, c: Tile) {
         let (a, b) = (a.cast(), b.cast());
         // SAFETY: passed on; `enter`'s condition says that the processor has AVX-512.
         unsafe {
             match rows {
-                1 => tile::<1>(inner, a, b, c, stride, add),
-                2 => tile::<2>(inner, a, b, c, stride, add),
-                3 => tile::<3>(inner, a, b, c, stride, add),
-                4 => tile::<4>(inner, a, b, c, stride, add),
-                5 => tile::<5>(inner, a, b, c, stride, add),
-                6 => tile::<6>(inner, a, b, c, stride, add),
-                7 => tile::<7>(inner, a, b, c, stride, add),
-                _ => tile::<ROWS>(inner, a, b, c, stride, add),
+                1 => tile::<1>(inner, a, b, c),
+                2 => tile::<2>(inner, a, b, c),
+                3 => tile::<3>(inner, a, b, c),
+                4 => tile::<4>(inner, a, b, c),
+                5 => tile::<5>(inner, a, b, c),
+                6 => tile::<6>(inner, a, b, c),
+                7 => tile::<7>(inner, a, b, c),
+                _ => tile::<ROWS>(inner, a, b, c),
             }
         }
     }
@@ -45,14 +37,7 @@ impl Kernel for Avx512 {
 /// # Safety
 /// As [`Kernel::tile`] with `rows` = R.
 #[target_feature(enable = "avx512f")]
-unsafe fn tile<const R: usize>(
-    inner: usize,
-    a: *const f32,
-    b: *const f32,
-    c: *mut f32,
-    stride: usize,
-    add: bool,
-) {
+unsafe fn tile<const R: usize>(inner: usize, a: *const f32, b: *const f32, c: Tile) {
     let mut sums = [[_mm512_setzero_ps(); 3]; R];
     for i in 0..inner {
         // SAFETY: group `i` of each panel.
@@ -75,13 +60,13 @@ unsafe fn tile<const R: usize>(
         for (v, sum) in sums.into_iter().enumerate() {
             // SAFETY: row `r` of the tile of C has COLUMNS elements.
             unsafe {
-                let c = c.add(r * stride + 16 * v);
-                let sum = if add {
-                    _mm512_add_ps(_mm512_loadu_ps(c), sum)
+                let to = c.start.add(r * c.stride + 16 * v);
+                let sum = if c.add {
+                    _mm512_add_ps(_mm512_loadu_ps(to), sum)
                 } else {
                     sum
                 };
-                _mm512_storeu_ps(c, sum);
+                _mm512_storeu_ps(to, sum);
             }
         }
     }

@@ -1,6 +1,6 @@
 //! The kernel in plain Rust: 4×8 tiles that compilers turn into 128-bit vectors.
 
-use super::{Kernel, PORTABLE};
+use super::{Kernel, PORTABLE, Tile};
 
 pub(super) struct Portable;
 
@@ -11,15 +11,7 @@ impl Kernel for Portable {
     const BYTES: usize = size_of::<f32>();
     const SLICE: usize = 256;
 
-    unsafe fn tile(
-        rows: usize,
-        inner: usize,
-        a: *const u8,
-        b: *const u8,
-        c: *mut f32,
-        stride: usize,
-        add: bool,
-    ) {
+    unsafe fn tile(rows: usize, inner: usize, a: *const u8, b: *const u8, c: Tile) {
         const ROWS: usize = PORTABLE.0;
         const COLUMNS: usize = PORTABLE.1;
         let mut sums = [[0f32; COLUMNS]; ROWS];
@@ -39,9 +31,9 @@ impl Kernel for Portable {
         }
         for (r, sums) in sums.iter().enumerate().take(rows) {
             // SAFETY: row `r` of the tile of C has COLUMNS elements.
-            let row = unsafe { &mut *c.add(r * stride).cast::<[f32; COLUMNS]>() };
+            let row = unsafe { &mut *c.start.add(r * c.stride).cast::<[f32; COLUMNS]>() };
             for (value, sum) in row.iter_mut().zip(sums) {
-                *value = if add { *value + sum } else { *sum };
+                *value = if c.add { *value + sum } else { *sum };
             }
         }
     }
