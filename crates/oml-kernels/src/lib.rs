@@ -1,13 +1,33 @@
 //! CPU kernels, chosen at run time by what the processor offers. The only crate with `unsafe`.
 
+mod adamw;
+mod attention;
+mod bf16;
+mod dispatch;
+mod gate;
 mod isa;
+mod math;
 mod matmul;
 mod memory;
+mod norm;
 mod pack;
+mod parallel;
 mod pool;
+mod rope;
+mod small;
+mod softmax;
 
+pub use adamw::{AdamWStep, adamw};
+pub use attention::{AttentionScratch, AttentionShape, attention, attention_backward};
+pub use bf16::{narrow, widen};
+pub use gate::{swiglu, swiglu_backward};
 pub use isa::{Isa, UnknownIsa};
 pub use matmul::matmul;
 pub use memory::Floats;
+pub use norm::{dot, rms_norm, rms_norm_backward_input, rms_norm_backward_weight};
 pub use pack::{Form, Packed, pack, pack_with};
+pub use parallel::{for_each_chunk, for_each_chunk2, for_each_chunk3, for_each_range};
 pub use pool::Pool;
+pub use rope::rotate;
+pub use small::small_matmul;
+pub use softmax::{divergence, exp_scaled, log_sum_exp, max, sum_exp};

@@ -1,6 +1,12 @@
 //! Language models: checkpoint, tokenizer, decoder forward and backward, generation and training.
 
+pub mod backend;
+pub mod causal;
 pub mod chat_template;
 pub mod checkpoint;
 pub mod config;
+pub mod decoder;
+pub mod engine;
+pub mod sampler;
 pub mod tokenizer;
+pub mod train;

@@ -1,0 +1,171 @@
+//! Matrix products of operands so small that packing would cost more than the product: attention over short sequences.
+
+use crate::dispatch::{madd, versions};
+
+/// C[m×n] (+)= A[m×k]·B[k×n], all row-major with their strides. Blocks of 4×32 accumulators.
+#[inline(always)]
+#[allow(clippy::too_many_arguments)]
+pub(crate) fn product<const FMA: bool>(
+    [m, n, k]: [usize; 3],
+    a: &[f32],
+    lda: usize,
+    b: &[f32],
+    ldb: usize,
+    c: &mut [f32],
+    ldc: usize,
+    accumulate: bool,
+) {
+    let mut i = 0;
+    while i < m {
+        if i + 4 <= m {
+            columns::<FMA, 4>(i, n, k, a, lda, b, ldb, c, ldc, accumulate);
+            i += 4;
+        } else {
+            columns::<FMA, 1>(i, n, k, a, lda, b, ldb, c, ldc, accumulate);
+            i += 1;
+        }
+    }
+}
+
+#[inline(always)]
+#[allow(clippy::too_many_arguments)]
+fn columns<const FMA: bool, const M: usize>(
+    i: usize,
+    n: usize,
+    k: usize,
+    a: &[f32],
+    lda: usize,
+    b: &[f32],
+    ldb: usize,
+    c: &mut [f32],
+    ldc: usize,
+    accumulate: bool,
+) {
+    let mut j = 0;
+    while j + 32 <= n {
+        block::<FMA, M, 32>(i, j, k, a, lda, b, ldb, c, ldc, accumulate);
+        j += 32;
+    }
+    while j + 16 <= n {
+        block::<FMA, M, 16>(i, j, k, a, lda, b, ldb, c, ldc, accumulate);
+        j += 16;
+    }
+    while j < n {
+        block::<FMA, M, 1>(i, j, k, a, lda, b, ldb, c, ldc, accumulate);
+        j += 1;
+    }
+}
+
+#[inline(always)]
+#[allow(clippy::too_many_arguments)]
+fn block<const FMA: bool, const M: usize, const N: usize>(
+    i: usize,
+    j: usize,
+    k: usize,
+    a: &[f32],
+    lda: usize,
+    b: &[f32],
+    ldb: usize,
+    c: &mut [f32],
+    ldc: usize,
+    accumulate: bool,
+) {
+    let mut sum = [[0f32; N]; M];
+    let rows: [&[f32]; M] = std::array::from_fn(|r| &a[(i + r) * lda..][..k]);
+    for l in 0..k {
+        let b: &[f32; N] = b[l * ldb + j..][..N].first_chunk().unwrap_or(&[0.0; N]);
+        for r in 0..M {
+            let x = rows[r][l];
+            for v in 0..N {
+                sum[r][v] = madd::<FMA>(x, b[v], sum[r][v]);
+            }
+        }
+    }
+    for (r, sum) in sum.iter().enumerate() {
+        let c = &mut c[(i + r) * ldc + j..][..N];
+        for v in 0..N {
+            c[v] = if accumulate { c[v] + sum[v] } else { sum[v] };
+        }
+    }
+}
+
+#[inline(always)]
+#[allow(clippy::too_many_arguments)]
+fn small_matmul_body<const FMA: bool>(
+    mnk: [usize; 3],
+    a: &[f32],
+    lda: usize,
+    b: &[f32],
+    ldb: usize,
+    c: &mut [f32],
+    ldc: usize,
+    accumulate: bool,
+) {
+    product::<FMA>(mnk, a, lda, b, ldb, c, ldc, accumulate);
+}
+
+versions! {
+    /// C[m×n] (+)= A[m×k]·B[k×n] in f32 without packing.
+    ///
+    /// # Panics
+    /// If a slice is too short for its sizes and stride.
+    pub fn small_matmul = small_matmul_body(mnk: [usize; 3], a: &[f32], lda: usize, b: &[f32], ldb: usize, c: &mut [f32], ldc: usize, accumulate: bool)
+}
+
+/// Writes the transpose of A[rows×columns] (stride `lda`) to T[columns×rows] (stride `ldt`).
+#[inline(always)]
+pub(crate) fn transpose(
+    rows: usize,
+    columns: usize,
+    a: &[f32],
+    lda: usize,
+    t: &mut [f32],
+    ldt: usize,
+) {
+    for r in 0..rows {
+        for (c, v) in a[r * lda..][..columns].iter().enumerate() {
+            t[c * ldt + r] = *v;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::Isa;
+
+    #[test]
+    fn matches_f64_for_odd_sizes() {
+        let value = |i: usize| ((i * 2_654_435_761) % 1009) as f32 / 500.0 - 1.0;
+        for isa in [Isa::Portable, Isa::Avx2, Isa::Avx512]
+            .into_iter()
+            .filter(|i| i.is_available())
+        {
+            for [m, n, k] in [
+                [1, 1, 1],
+                [5, 49, 7],
+                [4, 32, 64],
+                [9, 17, 3],
+                [3, 0, 2],
+                [2, 3, 0],
+            ] {
+                let (lda, ldb, ldc) = (k + 3, n + 1, n + 2);
+                let a: Vec<f32> = (0..m * lda).map(value).collect();
+                let b: Vec<f32> = (0..k.max(1) * ldb).map(|i| value(i + 77)).collect();
+                let mut c = vec![0.5; m * ldc];
+                super::small_matmul(isa, [m, n, k], &a, lda, &b, ldb, &mut c, ldc, true);
+                for i in 0..m {
+                    for j in 0..n {
+                        let exact = 0.5
+                            + (0..k)
+                                .map(|l| f64::from(a[i * lda + l]) * f64::from(b[l * ldb + j]))
+                                .sum::<f64>();
+                        assert!(
+                            (f64::from(c[i * ldc + j]) - exact).abs() < 1e-5,
+                            "{isa:?} {m}x{n}x{k}"
+                        );
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,439 @@
+//! The seam between models and hardware: buffers and the operations of a decoder, each beside its backward.
+//!
+//! Shapes are written `[rows, columns]`, row-major. T = tokens of a packed batch, H = hidden size, R = picked rows, V = vocabulary.
+//! Gradients of parameters are added where `accumulate` is set and written where it is not, so that the first batch of a step
+//! needs no zeroing. A backend is single-threaded towards its caller and parallel inside.
+//!
+//! Sizes are the caller's responsibility: a mismatch is a programmer's error and panics.
+
+mod cpu;
+mod cpu_loss;
+
+pub use cpu::{Cpu, Operand, Saved, Weight};
+
+/// What a [`Backend::Operand`] will be multiplied with; a backend may lay it out differently for each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// `X` in `Y = X·Wᵀ`.
+    Forward,
+    /// `X` in `dW = dYᵀ·X`.
+    WeightGradient,
+}
+
+/// Which directions of a frozen weight are kept ready for products.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Directions {
+    /// Forward only: inference.
+    Forward,
+    /// Forward and input gradient: training something else while this is frozen.
+    Both,
+}
+
+/// A slice of a parameter-shaped buffer (values or gradients).
+#[derive(Debug)]
+pub struct Target<'a, B> {
+    /// The flat buffer.
+    pub buffer: &'a mut B,
+    /// Where the parameter starts in it.
+    pub offset: usize,
+    /// Add to what is there, or overwrite.
+    pub accumulate: bool,
+}
+
+/// A block of columns of a row-major buffer.
+#[derive(Clone, Copy, Debug)]
+pub struct Columns {
+    /// First column.
+    pub offset: usize,
+    /// Elements from one row to the next.
+    pub stride: usize,
+}
+
+impl Columns {
+    /// All columns of rows of this width.
+    pub fn all(width: usize) -> Self {
+        Self {
+            offset: 0,
+            stride: width,
+        }
+    }
+}
+
+/// Sequences that lie one after another in a packed batch; `starts` has one more element than there are sequences.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Layout {
+    /// First row of each sequence, then the total number of rows.
+    pub starts: Vec<usize>,
+}
+
+impl Layout {
+    /// The layout of sequences with these lengths.
+    pub fn new(lengths: impl IntoIterator<Item = usize>) -> Self {
+        let mut starts = vec![0];
+        for length in lengths {
+            starts.push(starts[starts.len() - 1] + length);
+        }
+        Self { starts }
+    }
+
+    /// Rows of all sequences together.
+    pub fn tokens(&self) -> usize {
+        self.starts.last().copied().unwrap_or(0)
+    }
+
+    /// `(first row, length)` of each sequence.
+    pub fn sequences(&self) -> impl Iterator<Item = (usize, usize)> + '_ {
+        self.starts.windows(2).map(|w| (w[0], w[1] - w[0]))
+    }
+}
+
+/// New rows of one sequence whose earlier keys and values are cached.
+#[derive(Clone, Copy, Debug)]
+pub struct CachedRows {
+    /// First row of the new tokens in the batch.
+    pub start: usize,
+    /// How many new tokens.
+    pub rows: usize,
+    /// Row of the cache where this sequence's position 0 lies.
+    pub slot: usize,
+    /// Tokens already in the cache.
+    pub past: usize,
+}
+
+/// What one picked row of the head is compared with.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Objective {
+    /// Cross-entropy with a token.
+    Token {
+        /// The token that should come next.
+        id: u32,
+        /// Factor on this row's loss.
+        weight: f32,
+    },
+    /// Kullback–Leibler divergence KL(teacher ‖ model), the teacher being the base model's own head on a stored hidden row.
+    Teacher {
+        /// Row of the teacher's hidden states.
+        row: usize,
+        /// Factor on this row's loss.
+        weight: f32,
+    },
+}
+
+/// Result of [`Backend::head_loss`] for one row.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct RowLoss {
+    /// Unweighted loss in nats.
+    pub loss: f32,
+    /// For a token: whether it is the arg-max.
+    pub hit: bool,
+}
+
+/// The frozen model that [`Objective::Teacher`] rows follow.
+#[derive(Debug)]
+pub struct Teacher<'a, Be: Backend + ?Sized> {
+    /// Hidden states after the final norm, `[rows, H]`.
+    pub hidden: &'a Be::Buffer,
+    /// Its head, `[V, H]`.
+    pub head: &'a Be::Weight,
+}
+
+/// Buffers and operations of one device.
+pub trait Backend {
+    /// f32 values on the device.
+    type Buffer;
+    /// Rows in the form in which products read them.
+    type Operand;
+    /// A weight matrix `[outputs, inputs]`: a place in a flat parameter buffer, or frozen values ready for products.
+    type Weight;
+    /// Activations kept for the backward pass, in the device's compact precision.
+    type Saved;
+
+    /// Elements of a buffer.
+    fn length(&self, buffer: &Self::Buffer) -> usize;
+    /// A zeroed buffer.
+    fn buffer(&self, length: usize) -> Self::Buffer;
+    /// An empty operand; it grows when it is written.
+    fn operand(&self, role: Role) -> Self::Operand;
+    /// An empty store of activations; it grows when it is written.
+    fn saved(&self) -> Self::Saved;
+    /// A trainable weight: `[outputs, inputs]` values from `offset` of the flat buffer given to each operation.
+    fn weight_at(&self, offset: usize, outputs: usize, inputs: usize) -> Self::Weight;
+    /// A frozen weight made from its values.
+    fn weight_frozen(
+        &self,
+        values: &[f32],
+        outputs: usize,
+        inputs: usize,
+        directions: Directions,
+    ) -> Self::Weight;
+    /// Copies host values into a buffer.
+    fn upload(&mut self, source: &[f32], target: &mut Self::Buffer, offset: usize);
+    /// Copies a part of a buffer to the host.
+    fn download(&mut self, source: &Self::Buffer, offset: usize, target: &mut [f32]);
+
+    /// `x[t] = table[ids[t]]`, x `[T, H]`.
+    fn embed(
+        &mut self,
+        ids: &[u32],
+        table: &Self::Weight,
+        parameters: &Self::Buffer,
+        x: &mut Self::Buffer,
+    );
+    /// `d_table[ids[t]] += dx[t]`; never overwrites.
+    fn embed_backward(
+        &mut self,
+        ids: &[u32],
+        width: usize,
+        dx: &Self::Buffer,
+        gradients: &mut Self::Buffer,
+        offset: usize,
+    );
+
+    /// RMSNorm of `rows` rows of `x` into an operand; the weight's `width` values start at `offset`.
+    #[allow(clippy::too_many_arguments)]
+    fn rms_norm(
+        &mut self,
+        x: &Self::Buffer,
+        rows: usize,
+        width: usize,
+        parameters: &Self::Buffer,
+        offset: usize,
+        eps: f32,
+        y: &mut Self::Operand,
+    );
+    /// RMSNorm of the picked rows of `x` into `y` `[R, width]`.
+    #[allow(clippy::too_many_arguments)]
+    fn rms_norm_rows(
+        &mut self,
+        x: &Self::Buffer,
+        picked: &[usize],
+        width: usize,
+        parameters: &Self::Buffer,
+        offset: usize,
+        eps: f32,
+        y: &mut Self::Buffer,
+    );
+    /// Adds to `dx` the input gradient of RMSNorm for `dy` `[R, width]`, row i belonging to row `picked[i]` of x (all rows where `None`).
+    #[allow(clippy::too_many_arguments)]
+    fn rms_norm_backward(
+        &mut self,
+        x: &Self::Buffer,
+        picked: Option<&[usize]>,
+        rows: usize,
+        width: usize,
+        parameters: &Self::Buffer,
+        offset: usize,
+        eps: f32,
+        dy: &Self::Buffer,
+        dx: &mut Self::Buffer,
+        d_weight: Option<Target<'_, Self::Buffer>>,
+    );
+
+    /// `y = x·Wᵀ`, or `y += x·Wᵀ`, into the given columns of `y`.
+    fn linear(
+        &mut self,
+        x: &Self::Operand,
+        weight: &Self::Weight,
+        parameters: &Self::Buffer,
+        y: &mut Self::Buffer,
+        columns: Columns,
+        accumulate: bool,
+    );
+    /// `dx (+)= scale·dy·W` and `dW (+)= scale·dyᵀ·x`, each where asked; `dy` is `rows` rows of the given columns.
+    #[allow(clippy::too_many_arguments)]
+    fn linear_backward(
+        &mut self,
+        dy: &Self::Buffer,
+        rows: usize,
+        columns: Columns,
+        scale: f32,
+        weight: &Self::Weight,
+        parameters: &Self::Buffer,
+        dx: Option<(&mut Self::Buffer, Columns, bool)>,
+        d_weight: Option<(&Self::Operand, Target<'_, Self::Buffer>)>,
+    );
+    /// `y[r] += bias` for every row.
+    fn add_bias(
+        &mut self,
+        y: &mut Self::Buffer,
+        rows: usize,
+        width: usize,
+        parameters: &Self::Buffer,
+        offset: usize,
+    );
+    /// `d_bias (+)= Σ dy[r]`.
+    fn add_bias_backward(
+        &mut self,
+        dy: &Self::Buffer,
+        rows: usize,
+        width: usize,
+        d_bias: Target<'_, Self::Buffer>,
+    );
+
+    /// Lays `rows × width` values of a buffer's columns, times `scale`, out as an operand.
+    fn operand_from(
+        &mut self,
+        x: &Self::Buffer,
+        rows: usize,
+        width: usize,
+        columns: Columns,
+        scale: f32,
+        y: &mut Self::Operand,
+    );
+    /// Sets the first `length` values to zero.
+    fn clear(&mut self, buffer: &mut Self::Buffer, length: usize);
+    /// Copies the first `length` values.
+    fn copy(&mut self, source: &Self::Buffer, length: usize, target: &mut Self::Buffer);
+    /// Keeps `rows × width` values of a buffer.
+    fn save(&mut self, x: &Self::Buffer, rows: usize, width: usize, kept: &mut Self::Saved);
+    /// Brings kept rows back.
+    fn restore(&mut self, kept: &Self::Saved, rows: usize, width: usize, x: &mut Self::Buffer);
+
+    /// Rotates the query and key heads of `qkv` in place, row t at position `positions[t]`; `inverse` undoes it, which is also its backward.
+    fn rope(
+        &mut self,
+        qkv: &mut Self::Buffer,
+        positions: &[u32],
+        heads: &Heads,
+        table: &RopeTable,
+        inverse: bool,
+    );
+    /// Causal attention inside each sequence; `out` is `[T, heads·head_dim]`.
+    fn attention(
+        &mut self,
+        qkv: &Self::Buffer,
+        layout: &Layout,
+        heads: &Heads,
+        out: &mut Self::Buffer,
+    );
+    /// The gradient of [`Backend::attention`] with respect to the rotated `qkv`.
+    fn attention_backward(
+        &mut self,
+        qkv: &Self::Buffer,
+        layout: &Layout,
+        heads: &Heads,
+        d_out: &Self::Buffer,
+        d_qkv: &mut Self::Buffer,
+    );
+    /// Stores the new rows' keys and values in the cache, then attends over everything cached.
+    fn attention_cached(
+        &mut self,
+        qkv: &Self::Buffer,
+        cache: &mut Self::Buffer,
+        sequences: &[CachedRows],
+        heads: &Heads,
+        out: &mut Self::Buffer,
+    );
+
+    /// SwiGLU of `gate_up` `[T, 2·width]` (gate first) into an operand.
+    fn swiglu(&mut self, gate_up: &Self::Buffer, rows: usize, width: usize, y: &mut Self::Operand);
+    /// The gradient of [`Backend::swiglu`]: `d_act` `[T, width]` to `d_gate_up` `[T, 2·width]`.
+    fn swiglu_backward(
+        &mut self,
+        gate_up: &Self::Buffer,
+        rows: usize,
+        width: usize,
+        d_act: &Self::Buffer,
+        d_gate_up: &mut Self::Buffer,
+    );
+
+    /// Head and loss in one: for each row of `hidden` `[R, H]` its loss, and where `d_hidden` is given the gradients of the weighted sum.
+    #[allow(clippy::too_many_arguments)]
+    fn head_loss(
+        &mut self,
+        hidden: &Self::Buffer,
+        objectives: &[Objective],
+        head: &Self::Weight,
+        parameters: &Self::Buffer,
+        teacher: Option<Teacher<'_, Self>>,
+        d_hidden: Option<&mut Self::Buffer>,
+        d_head: Option<Target<'_, Self::Buffer>>,
+    ) -> Vec<RowLoss>;
+    /// Logits of each row of `hidden`, handed to `visit(row, logits)` from any thread.
+    fn head_rows(
+        &mut self,
+        hidden: &Self::Buffer,
+        rows: usize,
+        head: &Self::Weight,
+        parameters: &Self::Buffer,
+        visit: &(dyn Fn(usize, &[f32]) + Sync),
+    );
+
+    /// One optimizer step over a flat buffer; `base` is read where the step pulls towards it.
+    fn adamw(
+        &mut self,
+        step: &oml_kernels::AdamWStep,
+        parameters: &mut Self::Buffer,
+        moments: (&mut Self::Buffer, &mut Self::Buffer),
+        gradients: &Self::Buffer,
+        base: Option<&Self::Buffer>,
+    );
+    /// `Σ x²` in f64.
+    fn sum_of_squares(&mut self, x: &Self::Buffer) -> f64;
+}
+
+/// Head counts and sizes of an attention layer.
+#[derive(Clone, Copy, Debug)]
+pub struct Heads {
+    /// Query heads, key/value heads, elements of a head, and the factor on the scores.
+    pub shape: oml_kernels::AttentionShape,
+}
+
+impl Heads {
+    /// Elements of all query heads: columns of the attention's output.
+    pub fn query_width(&self) -> usize {
+        self.shape.heads * self.shape.head_dim
+    }
+
+    /// Elements of all key heads (and of all value heads).
+    pub fn kv_width(&self) -> usize {
+        self.shape.kv_heads * self.shape.head_dim
+    }
+
+    /// Columns of a fused QKV product: queries, keys, values.
+    pub fn qkv_width(&self) -> usize {
+        self.query_width() + 2 * self.kv_width()
+    }
+}
+
+/// Cosines and sines of every position, `[positions, head_dim/2]` each, on the host.
+#[derive(Clone, Debug, Default)]
+pub struct RopeTable {
+    inverse_frequencies: Vec<f32>,
+    attention_scaling: f32,
+    cos: Vec<f32>,
+    sin: Vec<f32>,
+}
+
+impl RopeTable {
+    /// An empty table for these inverse frequencies; `attention_scaling` multiplies both cosine and sine (YaRN).
+    pub fn new(inverse_frequencies: Vec<f32>, attention_scaling: f32) -> Self {
+        Self {
+            inverse_frequencies,
+            attention_scaling,
+            cos: Vec::new(),
+            sin: Vec::new(),
+        }
+    }
+
+    /// Extends the table to hold at least `positions` rows.
+    pub fn reserve(&mut self, positions: usize) {
+        let half = self.inverse_frequencies.len().max(1);
+        for position in self.cos.len() / half..positions {
+            for frequency in &self.inverse_frequencies {
+                let (sin, cos) = (position as f32 * frequency).sin_cos();
+                self.cos.push(cos * self.attention_scaling);
+                self.sin.push(sin * self.attention_scaling);
+            }
+        }
+    }
+
+    /// Cosines and sines of one position.
+    pub fn at(&self, position: usize) -> (&[f32], &[f32]) {
+        let half = self.inverse_frequencies.len();
+        (
+            &self.cos[position * half..][..half],
+            &self.sin[position * half..][..half],
+        )
+    }
+}

@@ -1,0 +1,321 @@
+//! A model that is only read: scoring, next-token distributions and generation over token ids.
+
+use std::sync::Mutex;
+
+use oml_core::model::{Continuation, LanguageModel, ModelError, Sampling, TokenScore};
+use oml_kernels::{Isa, exp_scaled, log_sum_exp};
+use thiserror::Error;
+
+use crate::{
+    backend::{Cpu, Directions},
+    checkpoint::Checkpoint,
+    config::ModelConfig,
+    decoder::{Batch, Cache, Decoder, LoadError, Mode, Weights, groups},
+    engine::Engine,
+    sampler::{SequenceRandom, sample},
+};
+
+/// Tokens of one packed batch.
+const BATCH_TOKENS: usize = 2048;
+/// Sequences generated side by side.
+const SLOTS: usize = 64;
+/// Distributions held at once.
+const DISTRIBUTIONS: usize = 64;
+
+/// A request that the model cannot answer.
+#[derive(Debug, Error)]
+pub enum RequestError {
+    /// A token that the model does not have.
+    #[error("token id {got}: expected below the vocabulary size {vocabulary}")]
+    Token {
+        /// The token.
+        got: u32,
+        /// Rows of the embedding.
+        vocabulary: usize,
+    },
+    /// A sequence that is empty where one token is needed.
+    #[error("sequence {index}: expected at least one token, got none")]
+    Empty {
+        /// Which of the request's sequences.
+        index: usize,
+    },
+    /// A sequence longer than the model was made for.
+    #[error("sequence {index}: {got} tokens, the model takes at most {limit}")]
+    TooLong {
+        /// Which of the request's sequences.
+        index: usize,
+        /// Its tokens, those to be generated included.
+        got: usize,
+        /// `max_position_embeddings`, or the sliding window where it is smaller.
+        limit: usize,
+    },
+}
+
+impl From<RequestError> for ModelError {
+    fn from(error: RequestError) -> Self {
+        ModelError(Box::new(error))
+    }
+}
+
+/// Longest sequence that a model reads: beyond a sliding window attention would have to forget.
+pub(crate) fn longest_sequence(config: &ModelConfig) -> usize {
+    config
+        .sliding_window
+        .unwrap_or(usize::MAX)
+        .min(config.max_position_embeddings)
+}
+
+/// A frozen decoder on the CPU.
+pub struct CausalModel {
+    decoder: Decoder<Cpu>,
+    limit: usize,
+}
+
+impl CausalModel {
+    /// Loads a checkpoint for reading.
+    ///
+    /// # Errors
+    /// Whatever the checkpoint refuses.
+    pub fn load(engine: &Engine, checkpoint: &Checkpoint) -> Result<Self, LoadError> {
+        let mut backend = engine.cpu();
+        let weights = Weights::load(&mut backend, checkpoint, Mode::Frozen(Directions::Forward))?;
+        let decoder = Decoder::new(backend, checkpoint.config(), weights);
+        Ok(Self {
+            decoder,
+            limit: longest_sequence(checkpoint.config()),
+        })
+    }
+
+    /// The decoder inside.
+    pub fn decoder(&mut self) -> &mut Decoder<Cpu> {
+        &mut self.decoder
+    }
+
+    /// Longest sequence the model reads, in tokens.
+    pub fn longest_sequence(&self) -> usize {
+        self.limit
+    }
+
+    fn isa(&self) -> Isa {
+        self.decoder.backend.isa()
+    }
+
+    fn check(
+        &self,
+        index: usize,
+        ids: impl Iterator<Item = u32>,
+        extra: usize,
+    ) -> Result<(), RequestError> {
+        let vocabulary = self.decoder.sizes().vocabulary;
+        let mut length = extra;
+        for id in ids {
+            if id as usize >= vocabulary {
+                return Err(RequestError::Token {
+                    got: id,
+                    vocabulary,
+                });
+            }
+            length += 1;
+        }
+        if length == extra {
+            return Err(RequestError::Empty { index });
+        }
+        if length > self.limit {
+            return Err(RequestError::TooLong {
+                index,
+                got: length,
+                limit: self.limit,
+            });
+        }
+        Ok(())
+    }
+
+    /// Calls `visit(i, p, logits)` for the row at `picked[i][p]` of every sequence, from any thread.
+    ///
+    /// # Errors
+    /// If a sequence is empty, too long, or has unknown tokens.
+    pub fn visit_logits(
+        &mut self,
+        sequences: &[(Vec<u32>, Vec<usize>)],
+        visit: &(dyn Fn(usize, usize, &[f32]) + Sync),
+    ) -> Result<(), RequestError> {
+        for (i, (ids, _)) in sequences.iter().enumerate() {
+            self.check(i, ids.iter().copied(), 0)?;
+        }
+        for group in groups(sequences.iter().map(|(ids, _)| ids.len()), BATCH_TOKENS) {
+            let start = group.start;
+            let part = &sequences[group];
+            let batch = Batch::new(part.iter().map(|(ids, picked)| (&ids[..], picked.clone())));
+            let rows: Vec<(usize, usize)> = part
+                .iter()
+                .enumerate()
+                .flat_map(|(i, (_, picked))| (0..picked.len()).map(move |p| (start + i, p)))
+                .collect();
+            self.decoder.logits(&batch, &|row, logits| {
+                visit(rows[row].0, rows[row].1, logits)
+            });
+        }
+        Ok(())
+    }
+}
+
+/// Log-probability and rank of `id` under `logits`.
+pub fn token_score(isa: Isa, logits: &[f32], id: u32) -> TokenScore {
+    let own = logits[id as usize];
+    let (before, after) = logits.split_at(id as usize);
+    let rank =
+        before.iter().filter(|v| **v >= own).count() + after.iter().filter(|v| **v > own).count();
+    TokenScore {
+        log_probability: own - log_sum_exp(isa, logits),
+        rank: rank as u32,
+    }
+}
+
+impl LanguageModel for CausalModel {
+    fn vocabulary_size(&self) -> usize {
+        self.decoder.sizes().vocabulary
+    }
+
+    fn score(&mut self, items: &[Continuation<'_>]) -> Result<Vec<Vec<TokenScore>>, ModelError> {
+        let mut sequences = Vec::with_capacity(items.len());
+        for (index, item) in items.iter().enumerate() {
+            let (context, continuation) = (item.context, item.continuation);
+            if context.is_empty() || continuation.is_empty() {
+                return Err(RequestError::Empty { index }.into());
+            }
+            self.check(index, context.iter().chain(continuation).copied(), 0)?;
+            let read = continuation.len() - 1;
+            let ids: Vec<u32> = context
+                .iter()
+                .chain(&continuation[..read])
+                .copied()
+                .collect();
+            sequences.push((ids, (context.len() - 1..context.len() + read).collect()));
+        }
+        let isa = self.isa();
+        let blank = TokenScore {
+            log_probability: f32::NAN,
+            rank: u32::MAX,
+        };
+        let scores: Vec<Mutex<Vec<TokenScore>>> = items
+            .iter()
+            .map(|i| Mutex::new(vec![blank; i.continuation.len()]))
+            .collect();
+        self.visit_logits(&sequences, &|i, p, logits| {
+            let score = token_score(isa, logits, items[i].continuation[p]);
+            scores[i].lock().unwrap_or_else(|e| e.into_inner())[p] = score;
+        })?;
+        Ok(scores
+            .into_iter()
+            .map(|s| s.into_inner().unwrap_or_else(|e| e.into_inner()))
+            .collect())
+    }
+
+    fn next_distributions(
+        &mut self,
+        contexts: &[&[u32]],
+        visit: &mut dyn FnMut(usize, &[f32]),
+    ) -> Result<(), ModelError> {
+        let isa = self.isa();
+        for (block, contexts) in contexts.chunks(DISTRIBUTIONS).enumerate() {
+            let sequences: Vec<(Vec<u32>, Vec<usize>)> = contexts
+                .iter()
+                .map(|c| (c.to_vec(), vec![c.len().saturating_sub(1)]))
+                .collect();
+            let rows: Vec<Mutex<Vec<f32>>> = contexts.iter().map(|_| Mutex::default()).collect();
+            self.visit_logits(&sequences, &|i, _, logits| {
+                let mut row = vec![0.0; logits.len()];
+                exp_scaled(isa, logits, log_sum_exp(isa, logits), 1.0, &mut row);
+                *rows[i].lock().unwrap_or_else(|e| e.into_inner()) = row;
+            })?;
+            for (i, row) in rows.into_iter().enumerate() {
+                visit(
+                    block * DISTRIBUTIONS + i,
+                    &row.into_inner().unwrap_or_else(|e| e.into_inner()),
+                );
+            }
+        }
+        Ok(())
+    }
+
+    fn generate(
+        &mut self,
+        prompts: &[&[u32]],
+        seeds: &[u64],
+        sampling: &Sampling,
+    ) -> Result<Vec<Vec<u32>>, ModelError> {
+        for (i, prompt) in prompts.iter().enumerate() {
+            self.check(i, prompt.iter().copied(), sampling.max_tokens)?;
+        }
+        let longest = prompts.iter().map(|p| p.len()).max().unwrap_or(0);
+        let mut answers = vec![Vec::new(); prompts.len()];
+        if sampling.max_tokens == 0 || prompts.is_empty() {
+            return Ok(answers);
+        }
+        let slots = SLOTS.min(prompts.len());
+        let mut cache = Cache::new(
+            &self.decoder.backend,
+            self.decoder.sizes(),
+            slots,
+            longest + sampling.max_tokens,
+        );
+        let mut waiting = 0..prompts.len();
+        // Per busy slot: which prompt, what it reads next, and its random stream.
+        let mut busy: Vec<Option<(usize, Vec<u32>, SequenceRandom)>> =
+            (0..slots).map(|_| None).collect();
+        loop {
+            for (slot, place) in busy
+                .iter_mut()
+                .enumerate()
+                .filter(|(_, place)| place.is_none())
+            {
+                if let Some(i) = waiting.next() {
+                    cache.reset(slot);
+                    *place = Some((
+                        i,
+                        prompts[i].to_vec(),
+                        SequenceRandom::new(seeds.get(i).copied().unwrap_or(i as u64)),
+                    ));
+                }
+            }
+            let active: Vec<usize> = (0..slots).filter(|s| busy[*s].is_some()).collect();
+            if active.is_empty() {
+                return Ok(answers);
+            }
+            let next: Vec<Mutex<(SequenceRandom, u32)>> = active
+                .iter()
+                .filter_map(|s| {
+                    busy[*s]
+                        .as_ref()
+                        .map(|(_, _, random)| Mutex::new((random.clone(), 0)))
+                })
+                .collect();
+            {
+                let rows: Vec<(usize, &[u32])> = active
+                    .iter()
+                    .filter_map(|s| busy[*s].as_ref().map(|(_, ids, _)| (*s, &ids[..])))
+                    .collect();
+                self.decoder.extend(&rows, &mut cache, &|row, logits| {
+                    let mut state = next[row].lock().unwrap_or_else(|e| e.into_inner());
+                    state.1 = sample(logits, sampling, &mut state.0);
+                });
+            }
+            for (slot, state) in active.into_iter().zip(next) {
+                let (random, token) = state.into_inner().unwrap_or_else(|e| e.into_inner());
+                let Some((i, ids, own)) = busy[slot].as_mut() else {
+                    continue;
+                };
+                *own = random;
+                *ids = vec![token];
+                let answer = &mut answers[*i];
+                let stopped = sampling.stop.contains(&token);
+                if !stopped {
+                    answer.push(token);
+                }
+                if stopped || answer.len() == sampling.max_tokens {
+                    busy[slot] = None;
+                }
+            }
+        }
+    }
+}

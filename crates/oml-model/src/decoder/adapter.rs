@@ -1,0 +1,220 @@
+//! Low-rank adapters (LoRA, arXiv 2106.09685) beside the linear maps: `y += scale · B·(A·x)`, `scale = alpha / rank`.
+//!
+//! A of the maps that share an input lie adjacent, so that one product serves Q, K and V (or gate and up). B starts at zero.
+
+use super::{ParameterMap, Sizes};
+use crate::backend::{Backend, Columns};
+
+/// The linear maps of a layer in PEFT's names, in the order in which a layer uses them.
+pub const TARGET_MODULES: [&str; 7] = [
+    "q_proj",
+    "k_proj",
+    "v_proj",
+    "o_proj",
+    "gate_proj",
+    "up_proj",
+    "down_proj",
+];
+
+/// Which maps get an adapter, and how large it is; PEFT's names.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AdapterSpec {
+    /// Inner dimension.
+    pub rank: usize,
+    /// Numerator of the scale.
+    pub alpha: f32,
+    /// Names out of [`TARGET_MODULES`].
+    pub target_modules: Vec<String>,
+}
+
+impl AdapterSpec {
+    /// `alpha / rank`.
+    pub fn scale(&self) -> f32 {
+        self.alpha / self.rank as f32
+    }
+}
+
+/// One map's adapter inside a group.
+pub(crate) struct Part<B: Backend> {
+    pub(crate) b: B::Weight,
+    pub(crate) b_offset: usize,
+    /// First column of the map in the fused output.
+    pub(crate) at: usize,
+    /// First column of its inner values in the group's.
+    pub(crate) inner: usize,
+}
+
+/// The adapters of the maps that share one input.
+pub(crate) struct Group<B: Backend> {
+    pub(crate) a: B::Weight,
+    pub(crate) a_offset: usize,
+    pub(crate) inputs: usize,
+    /// Sum of the ranks.
+    pub(crate) inner: usize,
+    /// Width of the fused output.
+    pub(crate) outputs: usize,
+    pub(crate) parts: Vec<Part<B>>,
+}
+
+/// The four groups of a layer.
+pub(crate) struct LayerAdapters<B: Backend> {
+    pub(crate) qkv: Option<Group<B>>,
+    pub(crate) o: Option<Group<B>>,
+    pub(crate) gate_up: Option<Group<B>>,
+    pub(crate) down: Option<Group<B>>,
+}
+
+/// All adapters of a model, their values in one flat buffer under PEFT's names.
+pub struct Adapters<B: Backend> {
+    /// What they were made from.
+    pub spec: AdapterSpec,
+    /// What lies in `flat`.
+    pub map: ParameterMap,
+    /// Their values.
+    pub flat: B::Buffer,
+    pub(crate) layers: Vec<LayerAdapters<B>>,
+}
+
+impl<B: Backend> Adapters<B> {
+    /// New adapters: A uniform in ±1/sqrt(inputs) (Kaiming with a = √5, as PEFT starts), drawn from `uniform` in [0, 1); B zero.
+    pub fn new(
+        backend: &mut B,
+        sizes: &Sizes,
+        spec: &AdapterSpec,
+        uniform: &mut dyn FnMut() -> f32,
+    ) -> Self {
+        let (h, i) = (sizes.hidden, sizes.intermediate);
+        let (q, kv) = (sizes.heads.query_width(), sizes.heads.kv_width());
+        let mut map = ParameterMap::default();
+        let layers = (0..sizes.layers)
+            .map(|n| {
+                let mut group = |block: &str, inputs: usize, maps: &[(&str, usize)]| {
+                    group(
+                        backend,
+                        &mut map,
+                        spec,
+                        &format!("base_model.model.model.layers.{n}.{block}."),
+                        inputs,
+                        maps,
+                    )
+                };
+                LayerAdapters {
+                    qkv: group(
+                        "self_attn",
+                        h,
+                        &[("q_proj", q), ("k_proj", kv), ("v_proj", kv)],
+                    ),
+                    o: group("self_attn", q, &[("o_proj", h)]),
+                    gate_up: group("mlp", h, &[("gate_proj", i), ("up_proj", i)]),
+                    down: group("mlp", i, &[("down_proj", h)]),
+                }
+            })
+            .collect();
+        let mut flat = backend.buffer(map.length());
+        for entry in map
+            .entries
+            .iter()
+            .filter(|e| e.name.ends_with(".lora_A.weight"))
+        {
+            let bound = 1.0 / (entry.shape[1] as f32).sqrt();
+            let values: Vec<f32> = entry
+                .range()
+                .map(|_| (2.0 * uniform() - 1.0) * bound)
+                .collect();
+            backend.upload(&values, &mut flat, entry.offset);
+        }
+        Self {
+            spec: spec.clone(),
+            map,
+            flat,
+            layers,
+        }
+    }
+}
+
+fn group<B: Backend>(
+    backend: &B,
+    map: &mut ParameterMap,
+    spec: &AdapterSpec,
+    prefix: &str,
+    inputs: usize,
+    maps: &[(&str, usize)],
+) -> Option<Group<B>> {
+    let adapted = |name: &str| spec.target_modules.iter().any(|t| t == name);
+    let chosen: Vec<&str> = maps
+        .iter()
+        .map(|(name, _)| *name)
+        .filter(|name| adapted(name))
+        .collect();
+    let a_offset = map.length();
+    for name in &chosen {
+        map.push(
+            format!("{prefix}{name}.lora_A.weight"),
+            vec![spec.rank, inputs],
+        );
+    }
+    let (mut at, mut inner, mut parts) = (0, 0, Vec::new());
+    for (name, outputs) in maps {
+        if adapted(name) {
+            let b_offset = map.push(
+                format!("{prefix}{name}.lora_B.weight"),
+                vec![*outputs, spec.rank],
+            );
+            parts.push(Part {
+                b: backend.weight_at(b_offset, *outputs, spec.rank),
+                b_offset,
+                at,
+                inner,
+            });
+            inner += spec.rank;
+        }
+        at += outputs;
+    }
+    (!parts.is_empty()).then(|| Group {
+        a: backend.weight_at(a_offset, inner, inputs),
+        a_offset,
+        inputs,
+        inner,
+        outputs: at,
+        parts,
+    })
+}
+
+/// `y += scale · B·(A·x)` for every map of the group; `inner` receives `A·x` `[rows, inner]` for the backward pass.
+pub(crate) fn forward<B: Backend>(
+    backend: &mut B,
+    adapters: (&Group<B>, &B::Buffer, f32),
+    rows: usize,
+    x: &B::Operand,
+    scratch: &mut B::Operand,
+    inner: &mut B::Buffer,
+    y: &mut B::Buffer,
+) {
+    let (group, flat, scale) = adapters;
+    backend.linear(x, &group.a, flat, inner, Columns::all(group.inner), false);
+    for part in &group.parts {
+        let rank = group.inner / group.parts.len();
+        backend.operand_from(
+            inner,
+            rows,
+            rank,
+            Columns {
+                offset: part.inner,
+                stride: group.inner,
+            },
+            scale,
+            scratch,
+        );
+        backend.linear(
+            scratch,
+            &part.b,
+            flat,
+            y,
+            Columns {
+                offset: part.at,
+                stride: group.outputs,
+            },
+            true,
+        );
+    }
+}

@@ -1,0 +1,507 @@
+//! The backward pass of one packed batch, layer by layer from the last to the first.
+//!
+//! Gradients go into one flat buffer of the shape of what is trained: all weights, or the adapters where there are any.
+
+use super::{
+    Adapters, Batch, Decoder, Layer, Sizes,
+    adapter::Group,
+    forward::{LayerSaves, ensure},
+};
+use crate::backend::{Backend, Columns, Layout, Role, RopeTable, RowLoss, Target, Teacher};
+
+/// Working memory of a backward pass.
+pub(super) struct BackwardWork<B: Backend> {
+    /// Gradient of the residual stream, `[T, H]`.
+    dx: B::Buffer,
+    /// Gradient of a norm's output, `[T, H]`.
+    d_norm: B::Buffer,
+    /// Restored and gradient QKV, `[T, qkv_width]`.
+    qkv: B::Buffer,
+    d_qkv: B::Buffer,
+    /// Restored and gradient of the attention's output, `[T, query_width]`.
+    attended: B::Buffer,
+    d_attended: B::Buffer,
+    /// Restored gate and up, and their gradient, `[T, 2·I]`.
+    gate_up: B::Buffer,
+    d_gate_up: B::Buffer,
+    /// Gradient of the activation, `[T, I]`.
+    d_act: B::Buffer,
+    /// Gradient of the picked hidden rows, `[R, H]`.
+    d_hidden: B::Buffer,
+    /// Gradient of `A·x`.
+    d_inner: B::Buffer,
+    /// A linear map's input for its weight gradient.
+    input: B::Operand,
+    inner: B::Operand,
+}
+
+impl<B: Backend> BackwardWork<B> {
+    fn new(backend: &B) -> Self {
+        let empty = || backend.buffer(0);
+        Self {
+            dx: empty(),
+            d_norm: empty(),
+            qkv: empty(),
+            d_qkv: empty(),
+            attended: empty(),
+            d_attended: empty(),
+            gate_up: empty(),
+            d_gate_up: empty(),
+            d_act: empty(),
+            d_hidden: empty(),
+            d_inner: empty(),
+            input: backend.operand(Role::WeightGradient),
+            inner: backend.operand(Role::WeightGradient),
+        }
+    }
+
+    fn reserve(&mut self, backend: &B, sizes: &Sizes, tokens: usize, picked: usize, inner: usize) {
+        for (buffer, width) in [
+            (&mut self.dx, sizes.hidden),
+            (&mut self.d_norm, sizes.hidden),
+            (&mut self.qkv, sizes.heads.qkv_width()),
+            (&mut self.d_qkv, sizes.heads.qkv_width()),
+            (&mut self.attended, sizes.heads.query_width()),
+            (&mut self.d_attended, sizes.heads.query_width()),
+            (&mut self.gate_up, 2 * sizes.intermediate),
+            (&mut self.d_gate_up, 2 * sizes.intermediate),
+            (&mut self.d_act, sizes.intermediate),
+            (&mut self.d_inner, inner),
+        ] {
+            ensure(backend, buffer, tokens * width);
+        }
+        ensure(backend, &mut self.d_hidden, picked * sizes.hidden);
+    }
+}
+
+/// Where gradients go: a flat buffer, and whether to add to it.
+struct Sink<'a, B: Backend> {
+    buffer: &'a mut B::Buffer,
+    accumulate: bool,
+}
+
+impl<B: Backend> Sink<'_, B> {
+    fn at(&mut self, offset: usize) -> Target<'_, B::Buffer> {
+        Target {
+            buffer: self.buffer,
+            offset,
+            accumulate: self.accumulate,
+        }
+    }
+}
+
+impl<B: Backend> Decoder<B> {
+    /// Losses of a batch's objectives, without gradients.
+    pub fn losses(&mut self, batch: &Batch, teacher: Option<Teacher<'_, B>>) -> Vec<RowLoss> {
+        self.run_packed(batch, false);
+        let Self {
+            backend,
+            weights,
+            forward,
+            ..
+        } = self;
+        backend.head_loss(
+            &forward.hidden,
+            &batch.objectives,
+            weights.head(),
+            &weights.flat,
+            teacher,
+            None,
+            None,
+        )
+    }
+
+    /// Losses of a batch's objectives and the gradient of their weighted sum, written to `gradients` or added where `accumulate`.
+    ///
+    /// Gradients are those of the adapters where there are any, else those of all weights, in the order of their parameter map.
+    ///
+    /// # Panics
+    /// If the weights are frozen and there are no adapters.
+    pub fn losses_and_gradients(
+        &mut self,
+        batch: &Batch,
+        teacher: Option<Teacher<'_, B>>,
+        gradients: &mut B::Buffer,
+        accumulate: bool,
+    ) -> Vec<RowLoss> {
+        self.run_packed(batch, true);
+        let Self {
+            backend,
+            weights,
+            adapters,
+            sizes,
+            rope,
+            forward,
+            backward,
+            saves,
+        } = self;
+        let adapters = adapters.as_ref();
+        let work = backward.get_or_insert_with(|| BackwardWork::new(backend));
+        let (tokens, h) = (batch.tokens(), sizes.hidden);
+        work.reserve(
+            backend,
+            sizes,
+            tokens,
+            batch.picked.len(),
+            adapters.map_or(0, |a| 3 * a.spec.rank),
+        );
+        let full = adapters.is_none();
+        let embedding = 0; // the embedding is the first parameter of the flat buffer
+        let mut sink = Sink::<B> {
+            buffer: gradients,
+            accumulate,
+        };
+
+        let head_offset = if weights.head.is_some() {
+            weights.map.get("lm_head.weight").map_or(0, |e| e.offset)
+        } else {
+            embedding
+        };
+        let d_head = full.then(|| sink.at(head_offset));
+        let losses = backend.head_loss(
+            &forward.hidden,
+            &batch.objectives,
+            weights.head(),
+            &weights.flat,
+            teacher,
+            Some(&mut work.d_hidden),
+            d_head,
+        );
+
+        backend.clear(&mut work.dx, tokens * h);
+        let d_norm = full.then(|| sink.at(weights.final_norm));
+        let rows = batch.picked.len();
+        backend.rms_norm_backward(
+            &forward.x,
+            Some(&batch.picked),
+            rows,
+            h,
+            &weights.flat,
+            weights.final_norm,
+            sizes.eps,
+            &work.d_hidden,
+            &mut work.dx,
+            d_norm,
+        );
+        for (n, layer) in weights.layers.iter().enumerate().rev() {
+            let mut step = LayerBackward {
+                backend,
+                layer,
+                n,
+                flat: &weights.flat,
+                adapters,
+                sizes,
+                saves: &saves[n],
+                work,
+                sink: &mut sink,
+                tokens,
+            };
+            step.mlp();
+            step.attention(&batch.layout, rope, &batch.positions);
+        }
+        if full {
+            if weights.head.is_some() && !accumulate {
+                backend.clear(sink.buffer, sizes.vocabulary * h);
+            }
+            backend.embed_backward(&batch.ids, h, &work.dx, sink.buffer, embedding);
+        }
+        losses
+    }
+}
+
+struct LayerBackward<'a, 'b, B: Backend> {
+    backend: &'a mut B,
+    layer: &'a Layer<B>,
+    n: usize,
+    flat: &'a B::Buffer,
+    adapters: Option<&'a Adapters<B>>,
+    sizes: &'a Sizes,
+    saves: &'a LayerSaves<B>,
+    work: &'a mut BackwardWork<B>,
+    sink: &'a mut Sink<'b, B>,
+    tokens: usize,
+}
+
+impl<B: Backend> LayerBackward<'_, '_, B> {
+    /// Offset of a weight's gradient where the weights are trained.
+    fn full(&self) -> bool {
+        self.adapters.is_none()
+    }
+
+    /// Backward of `x += D · swiglu(GU · norm(x))`; `dx` goes from the gradient after it to the gradient before it.
+    fn mlp(&mut self) {
+        let (h, i, tokens, full) = (
+            self.sizes.hidden,
+            self.sizes.intermediate,
+            self.tokens,
+            self.full(),
+        );
+        let Self {
+            backend,
+            layer,
+            n,
+            flat,
+            adapters,
+            sizes,
+            saves,
+            work,
+            sink,
+            ..
+        } = self;
+        let own = adapters.map(|a| (&a.layers[*n], &a.flat, a.spec.scale()));
+        backend.restore(&saves.gate_up, tokens, 2 * i, &mut work.gate_up);
+
+        backend.swiglu(&work.gate_up, tokens, i, &mut work.input);
+        let all = Columns::all(h);
+        if let (true, Some(bias)) = (full, layer.down_bias) {
+            backend.add_bias_backward(&work.dx, tokens, h, sink.at(bias));
+        }
+        let d_weight = full.then(|| (&work.input, sink.at(layer.down_offset)));
+        backend.linear_backward(
+            &work.dx,
+            tokens,
+            all,
+            1.0,
+            &layer.down,
+            flat,
+            Some((&mut work.d_act, Columns::all(i), false)),
+            d_weight,
+        );
+        if let Some((adapters, values, scale)) = own
+            && let Some(group) = &adapters.down
+        {
+            let inner = (&mut work.inner, &saves.inner[3], &mut work.d_inner);
+            adapter_backward(
+                *backend,
+                (group, values, scale),
+                tokens,
+                &work.dx,
+                &work.input,
+                inner,
+                &mut work.d_act,
+                sink,
+            );
+        }
+        backend.swiglu_backward(&work.gate_up, tokens, i, &work.d_act, &mut work.d_gate_up);
+
+        backend.rms_norm(
+            &saves.middle,
+            tokens,
+            h,
+            flat,
+            layer.post_norm,
+            sizes.eps,
+            &mut work.input,
+        );
+        if let (true, Some(bias)) = (full, layer.gate_up_bias) {
+            backend.add_bias_backward(&work.d_gate_up, tokens, 2 * i, sink.at(bias));
+        }
+        let d_weight = full.then(|| (&work.input, sink.at(layer.gate_up_offset)));
+        let columns = Columns::all(2 * i);
+        backend.linear_backward(
+            &work.d_gate_up,
+            tokens,
+            columns,
+            1.0,
+            &layer.gate_up,
+            flat,
+            Some((&mut work.d_norm, all, false)),
+            d_weight,
+        );
+        if let Some((adapters, values, scale)) = own
+            && let Some(group) = &adapters.gate_up
+        {
+            let inner = (&mut work.inner, &saves.inner[2], &mut work.d_inner);
+            adapter_backward(
+                *backend,
+                (group, values, scale),
+                tokens,
+                &work.d_gate_up,
+                &work.input,
+                inner,
+                &mut work.d_norm,
+                sink,
+            );
+        }
+        let d_norm = full.then(|| sink.at(layer.post_norm));
+        backend.rms_norm_backward(
+            &saves.middle,
+            None,
+            tokens,
+            h,
+            flat,
+            layer.post_norm,
+            sizes.eps,
+            &work.d_norm,
+            &mut work.dx,
+            d_norm,
+        );
+    }
+
+    /// Backward of `x += O · attention(rope(QKV · norm(x)))`.
+    fn attention(&mut self, layout: &Layout, rope: &RopeTable, positions: &[u32]) {
+        let (h, tokens, full) = (self.sizes.hidden, self.tokens, self.full());
+        let (width, query) = (self.sizes.heads.qkv_width(), self.sizes.heads.query_width());
+        let Self {
+            backend,
+            layer,
+            n,
+            flat,
+            adapters,
+            sizes,
+            saves,
+            work,
+            sink,
+            ..
+        } = self;
+        let own = adapters.map(|a| (&a.layers[*n], &a.flat, a.spec.scale()));
+        let all = Columns::all(h);
+        backend.restore(&saves.attended, tokens, query, &mut work.attended);
+
+        backend.operand_from(
+            &work.attended,
+            tokens,
+            query,
+            Columns::all(query),
+            1.0,
+            &mut work.input,
+        );
+        if let (true, Some(bias)) = (full, layer.o_bias) {
+            backend.add_bias_backward(&work.dx, tokens, h, sink.at(bias));
+        }
+        let d_weight = full.then(|| (&work.input, sink.at(layer.o_offset)));
+        backend.linear_backward(
+            &work.dx,
+            tokens,
+            all,
+            1.0,
+            &layer.o,
+            flat,
+            Some((&mut work.d_attended, Columns::all(query), false)),
+            d_weight,
+        );
+        if let Some((adapters, values, scale)) = own
+            && let Some(group) = &adapters.o
+        {
+            let inner = (&mut work.inner, &saves.inner[1], &mut work.d_inner);
+            adapter_backward(
+                *backend,
+                (group, values, scale),
+                tokens,
+                &work.dx,
+                &work.input,
+                inner,
+                &mut work.d_attended,
+                sink,
+            );
+        }
+        backend.restore(&saves.qkv, tokens, width, &mut work.qkv);
+        backend.attention_backward(
+            &work.qkv,
+            layout,
+            &sizes.heads,
+            &work.d_attended,
+            &mut work.d_qkv,
+        );
+        backend.rope(&mut work.d_qkv, positions, &sizes.heads, rope, true);
+
+        backend.rms_norm(
+            &saves.x,
+            tokens,
+            h,
+            flat,
+            layer.input_norm,
+            sizes.eps,
+            &mut work.input,
+        );
+        if let (true, Some(bias)) = (full, layer.qkv_bias) {
+            backend.add_bias_backward(&work.d_qkv, tokens, width, sink.at(bias));
+        }
+        let d_weight = full.then(|| (&work.input, sink.at(layer.qkv_offset)));
+        backend.linear_backward(
+            &work.d_qkv,
+            tokens,
+            Columns::all(width),
+            1.0,
+            &layer.qkv,
+            flat,
+            Some((&mut work.d_norm, all, false)),
+            d_weight,
+        );
+        if let Some((adapters, values, scale)) = own
+            && let Some(group) = &adapters.qkv
+        {
+            let inner = (&mut work.inner, &saves.inner[0], &mut work.d_inner);
+            adapter_backward(
+                *backend,
+                (group, values, scale),
+                tokens,
+                &work.d_qkv,
+                &work.input,
+                inner,
+                &mut work.d_norm,
+                sink,
+            );
+        }
+        let d_norm = full.then(|| sink.at(layer.input_norm));
+        backend.rms_norm_backward(
+            &saves.x,
+            None,
+            tokens,
+            h,
+            flat,
+            layer.input_norm,
+            sizes.eps,
+            &work.d_norm,
+            &mut work.dx,
+            d_norm,
+        );
+    }
+}
+
+/// Backward of `y += scale · B·(A·x)`: adds to `dx`, and writes the gradients of A and B.
+#[allow(clippy::too_many_arguments)]
+fn adapter_backward<B: Backend>(
+    backend: &mut B,
+    (group, flat, scale): (&Group<B>, &B::Buffer, f32),
+    tokens: usize,
+    dy: &B::Buffer,
+    x: &B::Operand,
+    (operand, inner, d_inner): (&mut B::Operand, &B::Buffer, &mut B::Buffer),
+    dx: &mut B::Buffer,
+    sink: &mut Sink<'_, B>,
+) {
+    let rank = group.inner / group.parts.len();
+    for part in &group.parts {
+        let own = Columns {
+            offset: part.inner,
+            stride: group.inner,
+        };
+        let out = Columns {
+            offset: part.at,
+            stride: group.outputs,
+        };
+        backend.operand_from(inner, tokens, rank, own, 1.0, operand);
+        backend.linear_backward(
+            dy,
+            tokens,
+            out,
+            scale,
+            &part.b,
+            flat,
+            Some((d_inner, own, false)),
+            Some((operand, sink.at(part.b_offset))),
+        );
+    }
+    let columns = Columns::all(group.inner);
+    backend.linear_backward(
+        d_inner,
+        tokens,
+        columns,
+        1.0,
+        &group.a,
+        flat,
+        Some((dx, Columns::all(group.inputs), true)),
+        Some((x, sink.at(group.a_offset))),
+    );
+}
