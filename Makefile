@@ -21,6 +21,7 @@ pr: fmt lint docs build model test fuzz demo ## everything below, in this order
 
 fmt: ## formatting
 	cargo fmt --all --check
+	$(if $(FUZZ_TARGETS),cargo fmt --manifest-path fuzz/Cargo.toml --check)
 
 lint: ## clippy, warnings are errors
 	cargo clippy --workspace --all-targets --locked -- -D warnings
@@ -40,10 +41,12 @@ $(OML_TEST_MODEL)/config.json: | build
 test: model ## unit, golden, command-line and documentation tests
 	cargo test --workspace --locked
 
-fuzz: ## each fuzz target for FUZZ_SECONDS (20) seconds
+fuzz: ## each fuzz target for FUZZ_SECONDS (20) seconds, from its committed seeds
 	@set -e; for target in $(FUZZ_TARGETS); do \
 	  echo "== fuzz $$target"; \
-	  cargo fuzz run --sanitizer none $$target -- -max_total_time=$(FUZZ_SECONDS) -rss_limit_mb=1024 -timeout=10; \
+	  mkdir -p fuzz/corpus/$$target fuzz/seeds/$$target; \
+	  cargo fuzz run --sanitizer none $$target fuzz/corpus/$$target fuzz/seeds/$$target -- \
+	    -max_total_time=$(FUZZ_SECONDS) -rss_limit_mb=1024 -timeout=10; \
 	done
 
 demo: build model clean-demo ## the whole way with few fingerprints
