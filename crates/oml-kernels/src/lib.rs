@@ -22,7 +22,7 @@ pub use attention::{AttentionScratch, AttentionShape, attention, attention_backw
 pub use bf16::{narrow, widen};
 pub use gate::{swiglu, swiglu_backward};
 pub use isa::{Isa, UnknownIsa};
-pub use matmul::matmul;
+pub use matmul::{Rectangle, matmul, matmul_with};
 pub use memory::Floats;
 pub use norm::{dot, rms_norm, rms_norm_backward_input, rms_norm_backward_weight};
 pub use pack::{Form, Packed, pack, pack_with};

@@ -1,8 +1,12 @@
 //! Matrix products of packed operands: C`[m×n]` = A`[m×k]`·B`[k×n]`, or added to C, in f32.
 //!
-//! C is cut into rectangles that threads claim one by one. Within a rectangle k is cut into slices, so that one slice
-//! of a B panel stays in L1 and the slices of the A panels in L2 while the kernel walks down the rows:
-//! `for slice of k { for panel of B { for panel of A { register tile } } }`.
+//! C is cut into rectangles that threads claim one by one. Within a rectangle k is cut into slices whose panels fit into
+//! L2, and the kernel walks along the rows, so that C is touched in order:
+//! `for slice of k { for panel of A { for panel of B { register tile } } }`.
+//!
+//! C usually costs more than the products: 768×576×1536 on AMX takes as long to write 4.7 MB of C as to multiply. Rows
+//! of C should start at multiples of 64 bytes ([`crate::Floats`] and a `stride` that is a multiple of 16). Where C is
+//! only the input of the next operation, [`matmul_with`] hands over its rectangles while they are in the cache.
 //!
 //! Every element of C sums its k products in one order that depends on k alone, so a row of C does not depend on how
 //! many rows there are, nor on the number of threads.
@@ -13,11 +17,18 @@ mod amx;
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+mod grid;
 mod portable;
+mod with;
+
+pub use with::{Rectangle, matmul_with};
+
+use std::ops::Range;
 
 use crate::isa::Isa;
 use crate::pack::Packed;
 use crate::pool::Pool;
+use grid::{Extent, Grid};
 
 /// Register tiles of the f32 kernels: rows of A × columns of B.
 pub(crate) const PORTABLE: (usize, usize) = (4, 8);
@@ -73,148 +84,212 @@ struct Tile {
 /// When the operands are of different instruction sets, are not a left and a right one, disagree on k, or C is too
 /// small for m rows of n elements.
 pub fn matmul(pool: &Pool, a: &Packed, b: &Packed, c: &mut [f32], stride: usize, accumulate: bool) {
-    assert_eq!(a.isa(), b.isa(), "instruction sets of the operands");
+    let product = Product::new(a, b);
+    let Product { m, n, .. } = product;
     assert!(
-        a.form().is_left() && !b.form().is_left(),
-        "A is {:?}, B is {:?}",
-        a.form(),
-        b.form()
-    );
-    assert_eq!(a.inner(), b.inner(), "k of A and of B");
-    let (m, n, k) = (a.outer(), b.outer(), a.inner());
-    if m == 0 || n == 0 {
-        return;
-    }
-    assert!(
-        stride >= n && c.len() >= (m - 1) * stride + n,
+        m == 0 || (stride >= n && c.len() >= (m - 1) * stride + n),
         "{m} rows of {n} at stride {stride} do not fit into {} elements",
         c.len()
     );
-    if k == 0 {
-        if !accumulate {
-            c.chunks_mut(stride)
-                .take(m)
-                .for_each(|row| row[..n].fill(0.0));
-        }
-        return;
-    }
-    let product = Product {
-        a: a.start(),
-        b: b.start(),
-        c: c.as_mut_ptr(),
-        m,
-        n,
-        k,
-        stride,
-        accumulate,
-    };
-    match a.isa() {
-        Isa::Portable => product.run::<portable::Portable>(pool),
-        #[cfg(target_arch = "x86_64")]
-        Isa::Avx2 => product.run::<avx2::Avx2>(pool),
-        #[cfg(target_arch = "x86_64")]
-        Isa::Avx512 => product.run::<avx512::Avx512>(pool),
-        #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
-        Isa::Amx => product.run::<amx::Amx>(pool),
-        #[allow(unreachable_patterns)]
-        isa => unreachable!("an operand of {isa}, which this processor does not have"),
-    }
+    let cut = Cut::Free { unit: 1 };
+    product.run(
+        pool,
+        cut,
+        &Stored {
+            start: c.as_mut_ptr(),
+            stride,
+            accumulate,
+        },
+    );
 }
 
-/// One product: packed operands and C, checked by [`matmul`].
-struct Product {
-    a: *const u8,
-    b: *const u8,
-    c: *mut f32,
-    m: usize,
-    n: usize,
-    k: usize,
+/// How C may be cut.
+#[derive(Clone, Copy)]
+enum Cut {
+    /// Anywhere between panels, columns by multiples of `unit` panels.
+    Free { unit: usize },
+    /// Into whole rows, by multiples of 32.
+    Rows,
+}
+
+/// Where rectangles of C go, in elements of C.
+trait Output: Sync {
+    /// Calls `compute` once with memory for the rectangle that no other task uses meanwhile.
+    fn place(&self, rows: Range<usize>, columns: Range<usize>, compute: &dyn Fn(Place));
+}
+
+/// Memory of a rectangle of C.
+#[derive(Clone, Copy)]
+struct Place {
+    start: *mut f32,
     stride: usize,
     accumulate: bool,
 }
 
-// SAFETY: the operands are only read; tasks write disjoint rectangles of C, which `matmul` holds mutably.
-unsafe impl Sync for Product {}
+/// C in the caller's slice.
+struct Stored {
+    start: *mut f32,
+    stride: usize,
+    accumulate: bool,
+}
 
-/// C tile at an edge: computed whole here, copied in part.
+// SAFETY: `matmul` holds the slice mutably, and tasks get disjoint rectangles of it.
+unsafe impl Sync for Stored {}
+
+impl Output for Stored {
+    fn place(&self, rows: Range<usize>, columns: Range<usize>, compute: &dyn Fn(Place)) {
+        let start = self
+            .start
+            .wrapping_add(rows.start * self.stride + columns.start);
+        compute(Place {
+            start,
+            stride: self.stride,
+            accumulate: self.accumulate,
+        });
+    }
+}
+
+/// One product of operands that fit together.
+struct Product<'a> {
+    a: &'a Packed,
+    b: &'a Packed,
+    m: usize,
+    n: usize,
+    k: usize,
+}
+
+/// A tile of C at an edge: computed whole here, copied in part.
 #[repr(align(64))]
 struct Edge([f32; 32 * 48]);
 
-impl Product {
-    fn run<K: Kernel>(&self, pool: &Pool) {
-        let (row_panels, column_panels) = (self.m.div_ceil(K::ROWS), self.n.div_ceil(K::COLUMNS));
-        let grid = Grid::new(
-            row_panels,
-            column_panels,
-            K::ROWS,
-            K::COLUMNS,
-            self.k,
-            pool.threads(),
+impl Product<'_> {
+    fn new<'a>(a: &'a Packed, b: &'a Packed) -> Product<'a> {
+        assert_eq!(a.isa(), b.isa(), "instruction sets of the operands");
+        assert!(
+            a.form().is_left() && !b.form().is_left(),
+            "A is {:?}, B is {:?}",
+            a.form(),
+            b.form()
         );
+        assert_eq!(a.inner(), b.inner(), "k of A and of B");
+        Product {
+            a,
+            b,
+            m: a.outer(),
+            n: b.outer(),
+            k: a.inner(),
+        }
+    }
+
+    fn run(&self, pool: &Pool, cut: Cut, output: &dyn Output) {
+        match self.a.isa() {
+            Isa::Portable => self.run_on::<portable::Portable>(pool, cut, output),
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2 => self.run_on::<avx2::Avx2>(pool, cut, output),
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512 => self.run_on::<avx512::Avx512>(pool, cut, output),
+            #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+            Isa::Amx => self.run_on::<amx::Amx>(pool, cut, output),
+            #[allow(unreachable_patterns)]
+            isa => unreachable!("an operand of {isa}, which this processor does not have"),
+        }
+    }
+
+    fn run_on<K: Kernel>(&self, pool: &Pool, cut: Cut, output: &dyn Output) {
+        let (rows, columns) = (self.m.div_ceil(K::ROWS), self.n.div_ceil(K::COLUMNS));
+        if rows == 0 || columns == 0 {
+            return;
+        }
+        let extent = Extent {
+            rows,
+            columns,
+            height: K::ROWS,
+            width: K::COLUMNS,
+            k: self.k.max(1),
+        };
+        let grid = match cut {
+            Cut::Free { unit } => Grid::new(extent, unit, pool.threads()),
+            Cut::Rows => Grid::of_whole_rows(extent, pool.threads()),
+        };
         pool.run(grid.tasks(), &|task| {
-            let (rows, columns) = grid.rectangle(task);
-            // SAFETY: operands of this instruction set exist only where the processor has it; `matmul` checked that the
-            // panels and C cover m × n × k, and rectangles are disjoint.
-            unsafe {
-                K::enter();
-                self.rectangle::<K>(rows, columns);
-                K::leave();
-            }
+            let (row_panels, column_panels) = grid.rectangle(task);
+            let rows = row_panels.start * K::ROWS..self.m.min(row_panels.end * K::ROWS);
+            let columns =
+                column_panels.start * K::COLUMNS..self.n.min(column_panels.end * K::COLUMNS);
+            output.place(rows, columns, &|place| {
+                // SAFETY: operands of this instruction set exist only where the processor has it, and `new` checked that
+                // their panels cover m × n × k; the place is this task's own and holds the rectangle.
+                unsafe {
+                    K::enter();
+                    self.rectangle::<K>(row_panels.clone(), column_panels.clone(), place);
+                    K::leave();
+                }
+            });
         });
     }
 
     /// # Safety
-    /// Between `enter` and `leave`; ranges of panels that exist, of a rectangle of C nobody else touches.
-    unsafe fn rectangle<K: Kernel>(
-        &self,
-        rows: std::ops::Range<usize>,
-        columns: std::ops::Range<usize>,
-    ) {
+    /// Between `enter` and `leave`; ranges of panels that exist, and memory for their rectangle of C.
+    unsafe fn rectangle<K: Kernel>(&self, rows: Range<usize>, columns: Range<usize>, place: Place) {
         let padded = self.k.next_multiple_of(K::STEP);
-        let slices = padded.div_ceil(K::SLICE);
-        let slice = (padded / K::STEP).div_ceil(slices) * K::STEP;
+        let slice = (padded / K::STEP).div_ceil(padded.div_ceil(K::SLICE).max(1)) * K::STEP;
         let (a_panel, b_panel) = (K::ROWS * padded * K::BYTES, K::COLUMNS * padded * K::BYTES);
         let mut edge = Edge([0.0; 32 * 48]);
+        if self.k == 0 && !place.accumulate {
+            for r in 0..self.m.min(rows.end * K::ROWS) - rows.start * K::ROWS {
+                let width = self.n.min(columns.end * K::COLUMNS) - columns.start * K::COLUMNS;
+                // SAFETY: row `r` of the rectangle.
+                unsafe { place.start.add(r * place.stride).write_bytes(0, width) };
+            }
+        }
         let mut from = 0;
         while from < self.k {
             let inner = slice.min(self.k - from);
-            let add = self.accumulate || from > 0;
-            for column in columns.clone() {
-                let width = K::COLUMNS.min(self.n - column * K::COLUMNS);
-                for row in rows.clone() {
-                    let height = K::ROWS.min(self.m - row * K::ROWS);
-                    // SAFETY: panels `row` and `column` exist and have `padded` inner indices; the tile lies inside C, or
-                    // is computed in `edge` and only its part inside C is copied.
+            let add = place.accumulate || from > 0;
+            for row in rows.clone() {
+                let height = K::ROWS.min(self.m - row * K::ROWS);
+                for column in columns.clone() {
+                    let width = K::COLUMNS.min(self.n - column * K::COLUMNS);
+                    // SAFETY: panels `row` and `column` exist and have `padded` inner indices; the tile lies inside the
+                    // place, or is computed in `edge` and only its part inside the place is copied.
                     unsafe {
-                        let a = self.a.add(row * a_panel + from * K::ROWS * K::BYTES);
-                        let b = self.b.add(column * b_panel + from * K::COLUMNS * K::BYTES);
-                        let c = self
-                            .c
-                            .add(row * K::ROWS * self.stride + column * K::COLUMNS);
+                        let a = self
+                            .a
+                            .start()
+                            .add(row * a_panel + from * K::ROWS * K::BYTES);
+                        let b = self
+                            .b
+                            .start()
+                            .add(column * b_panel + from * K::COLUMNS * K::BYTES);
+                        let start = place.start.add(
+                            (row - rows.start) * K::ROWS * place.stride
+                                + (column - columns.start) * K::COLUMNS,
+                        );
                         if width == K::COLUMNS {
-                            // A tile that is only written has the time of its own products to arrive; one that is
-                            // read first is fetched a tile ahead.
-                            let fetch = match (add, row + 1 < rows.end) {
-                                (true, true) => c.wrapping_add(K::ROWS * self.stride),
-                                _ => c,
+                            // A tile that is only written has the time of its own products to arrive; one that is read
+                            // first is fetched a tile ahead.
+                            let ahead = if add && column + 1 < columns.end {
+                                K::COLUMNS
+                            } else {
+                                0
                             };
+                            let fetch = start.wrapping_add(ahead);
                             K::tile(
                                 height,
                                 inner,
                                 a,
                                 b,
                                 Tile {
-                                    start: c,
-                                    stride: self.stride,
+                                    start,
+                                    stride: place.stride,
                                     add,
                                     fetch,
                                 },
                             );
                         } else {
                             let tile = edge.0.as_mut_ptr();
-                            for r in 0..height {
-                                c.add(r * self.stride)
-                                    .copy_to_nonoverlapping(tile.add(r * K::COLUMNS), width);
+                            if add {
+                                copy(start, place.stride, tile, K::COLUMNS, height, width);
                             }
                             K::tile(
                                 height,
@@ -228,10 +303,7 @@ impl Product {
                                     fetch: tile,
                                 },
                             );
-                            for r in 0..height {
-                                tile.add(r * K::COLUMNS)
-                                    .copy_to_nonoverlapping(c.add(r * self.stride), width);
-                            }
+                            copy(tile, K::COLUMNS, start, place.stride, height, width);
                         }
                     }
                 }
@@ -241,62 +313,21 @@ impl Product {
     }
 }
 
-/// How C is cut into rectangles of panels.
-struct Grid {
-    row_panels: usize,
-    column_panels: usize,
+/// # Safety
+/// `rows` rows of `columns` elements at both, which do not overlap.
+unsafe fn copy(
+    from: *const f32,
+    from_stride: usize,
+    to: *mut f32,
+    to_stride: usize,
     rows: usize,
     columns: usize,
-}
-
-impl Grid {
-    /// The most rows and columns of a rectangle: its C and the slices of A and B in use stay in L2.
-    const SIDE: usize = 384;
-    /// Rectangles for each thread, where there is work for them.
-    const SHARE: usize = 4;
-    /// Multiply-adds that are worth a task, some ten microseconds.
-    const WORK: usize = 8 << 20;
-
-    fn new(
-        row_panels: usize,
-        column_panels: usize,
-        height: usize,
-        width: usize,
-        k: usize,
-        threads: usize,
-    ) -> Grid {
-        let rows = even(row_panels, (Grid::SIDE / height).max(1));
-        let bands = row_panels.div_ceil(rows);
-        let wanted = (Grid::SHARE * threads).div_ceil(bands);
-        let least = Grid::WORK.div_ceil(rows * height * width * k);
-        let columns = (column_panels / wanted)
-            .max(least)
-            .min(Grid::SIDE / width)
-            .max(1);
-        let columns = even(column_panels, columns);
-        Grid {
-            row_panels,
-            column_panels,
-            rows,
-            columns,
-        }
+) {
+    for r in 0..rows {
+        // SAFETY: passed on.
+        unsafe {
+            from.add(r * from_stride)
+                .copy_to_nonoverlapping(to.add(r * to_stride), columns)
+        };
     }
-
-    fn tasks(&self) -> usize {
-        self.row_panels.div_ceil(self.rows) * self.column_panels.div_ceil(self.columns)
-    }
-
-    fn rectangle(&self, task: usize) -> (std::ops::Range<usize>, std::ops::Range<usize>) {
-        let bands = self.row_panels.div_ceil(self.rows);
-        let (row, column) = (task % bands * self.rows, task / bands * self.columns);
-        (
-            row..self.row_panels.min(row + self.rows),
-            column..self.column_panels.min(column + self.columns),
-        )
-    }
-}
-
-/// The length of a part when `count` is cut into equal parts of at most `most`.
-fn even(count: usize, most: usize) -> usize {
-    count.div_ceil(count.div_ceil(most))
 }

@@ -20,8 +20,6 @@ use crate::isa::Isa;
 use crate::memory::Memory;
 use crate::pool::Pool;
 
-/// Source rows packed by one task; a multiple of every panel's unit.
-const BLOCK: usize = 32;
 /// Columns a bf16 block converts for all targets before it moves on (a block of 32 rows of them stays in L1).
 #[cfg(target_arch = "x86_64")]
 const STRIP: usize = 128;
@@ -195,17 +193,25 @@ struct Sink {
     start: *mut u8,
 }
 
-/// Up to 32 source rows: a pointer to the first and the distance between rows, in elements.
+/// Up to 32 source rows from a multiple of 32, their columns `left..right`: a pointer to the first element and the
+/// distance between rows in elements.
 #[derive(Clone, Copy)]
-struct Block {
-    first: usize,
-    count: usize,
-    source: *const f32,
-    stride: usize,
+pub(crate) struct Block {
+    pub(crate) first: usize,
+    pub(crate) count: usize,
+    pub(crate) left: usize,
+    pub(crate) right: usize,
+    pub(crate) source: *const f32,
+    pub(crate) stride: usize,
+}
+
+impl Block {
+    /// Source rows packed at once.
+    pub(crate) const ROWS: usize = 32;
 }
 
 /// The sinks of one packing, shared by its tasks.
-struct Sinks {
+pub(crate) struct Sinks {
     list: [Option<Sink>; Sinks::MAX],
 }
 
@@ -216,7 +222,7 @@ unsafe impl Sync for Sinks {}
 impl Sinks {
     const MAX: usize = 4;
 
-    fn new(rows: usize, columns: usize, targets: &mut [&mut Packed]) -> Sinks {
+    pub(crate) fn new(rows: usize, columns: usize, targets: &mut [&mut Packed]) -> Sinks {
         assert!(
             targets.len() <= Sinks::MAX,
             "{} targets, at most {}",
@@ -232,13 +238,13 @@ impl Sinks {
     }
 
     /// # Safety
-    /// The block's rows are readable, `columns` long, inside the sources of all sinks and written by no other thread.
-    unsafe fn write(&self, block: Block) {
+    /// The block is readable, inside the sources of all sinks, and written by nobody else; `left` and `right` are 0, the
+    /// end, or multiples of 32 (bf16) or of the columns of the f32 kernel's tile.
+    pub(crate) unsafe fn write(&self, block: Block) {
         #[cfg(target_arch = "x86_64")]
         {
-            let columns = self.list[0].map_or(0, |sink| sink.columns);
-            for left in (0..columns).step_by(STRIP) {
-                let right = columns.min(left + STRIP);
+            for left in (block.left..block.right).step_by(STRIP) {
+                let right = block.right.min(left + STRIP);
                 for sink in self
                     .list
                     .iter()
@@ -280,8 +286,11 @@ pub fn pack_with(
     targets: &mut [&mut Packed],
 ) {
     let sinks = Sinks::new(rows, columns, targets);
-    pool.run(rows.div_ceil(BLOCK), &|task| {
-        let (first, count) = (task * BLOCK, BLOCK.min(rows - task * BLOCK));
+    pool.run(rows.div_ceil(Block::ROWS), &|task| {
+        let (first, count) = (
+            task * Block::ROWS,
+            Block::ROWS.min(rows - task * Block::ROWS),
+        );
         // Taken, not borrowed: `fill` may pack something itself.
         let mut scratch = SCRATCH.take();
         if scratch.len() < count * columns {
@@ -295,6 +304,8 @@ pub fn pack_with(
             sinks.write(Block {
                 first,
                 count,
+                left: 0,
+                right: columns,
                 source: scratch.as_ptr(),
                 stride: columns,
             })
@@ -321,14 +332,19 @@ pub fn pack(
         source.len()
     );
     let sinks = Sinks::new(rows, columns, targets);
-    pool.run(rows.div_ceil(BLOCK), &|task| {
-        let (first, count) = (task * BLOCK, BLOCK.min(rows - task * BLOCK));
+    pool.run(rows.div_ceil(Block::ROWS), &|task| {
+        let (first, count) = (
+            task * Block::ROWS,
+            Block::ROWS.min(rows - task * Block::ROWS),
+        );
         let source = source[first * stride..].as_ptr();
         // SAFETY: checked above that the rows lie inside `source`; each row belongs to one task.
         unsafe {
             sinks.write(Block {
                 first,
                 count,
+                left: 0,
+                right: columns,
                 source,
                 stride,
             })

@@ -32,7 +32,7 @@ impl Kernel for Amx {
     const COLUMNS: usize = 32;
     const STEP: usize = 32;
     const BYTES: usize = size_of::<u16>();
-    const SLICE: usize = 384;
+    const SLICE: usize = 768;
 
     unsafe fn enter() {
         // SAFETY: the processor has AMX and the process the permission (the caller's condition); reads 64 bytes.

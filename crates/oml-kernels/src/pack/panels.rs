@@ -37,13 +37,13 @@ pub(super) unsafe fn write(sink: &Sink, block: Block) {
 unsafe fn copy(sink: &Sink, block: Block) {
     let width = sink.width;
     let start = sink.start.cast::<f32>();
-    for left in (0..sink.columns).step_by(width) {
+    for left in (block.left..block.right).step_by(width) {
         let lanes = width.min(sink.columns - left);
         for r in 0..block.count {
             // SAFETY: row `r` of the block has `columns` elements; the destination is the whole inner index `first + r`
             // of panel `left / width`, which belongs to this row.
             unsafe {
-                let from = block.source.add(r * block.stride + left);
+                let from = block.source.add(r * block.stride + left - block.left);
                 let to = start.add(left * sink.inner + (block.first + r) * width);
                 match (lanes == width, width) {
                     (true, 48) => to
@@ -79,9 +79,9 @@ unsafe fn transpose(sink: &Sink, block: Block) {
         unsafe {
             let to = start.add(outer / width * width * sink.inner + outer % width);
             let from = block.source.add(lane * block.stride);
-            for i in 0..sink.inner {
+            for i in block.left..block.right {
                 *to.add(i * width) = if lane < block.count {
-                    *from.add(i)
+                    *from.add(i - block.left)
                 } else {
                     0.0
                 };
@@ -105,8 +105,8 @@ unsafe fn transpose_avx512(sink: &Sink, block: Block) {
         block.count
     };
     for lane in (0..end).step_by(SIDE) {
-        for left in (0..inner).step_by(SIDE) {
-            let count = SIDE.min(inner - left);
+        for left in (block.left..block.right).step_by(SIDE) {
+            let count = SIDE.min(block.right - left);
             let mask = (((1u32 << count) - 1) & 0xffff) as __mmask16;
             let mut square = [_mm512_setzero_si512(); SIDE];
             for (r, slot) in square
@@ -118,7 +118,10 @@ unsafe fn transpose_avx512(sink: &Sink, block: Block) {
                 *slot = unsafe {
                     _mm512_maskz_loadu_epi32(
                         mask,
-                        block.source.add((lane + r) * block.stride + left).cast(),
+                        block
+                            .source
+                            .add((lane + r) * block.stride + left - block.left)
+                            .cast(),
                     )
                 };
             }

@@ -16,7 +16,7 @@ const TILE: usize = 512;
 /// Two tiles: 32 outer indices by 32 inner ones.
 const PAIR: usize = 2 * TILE;
 
-/// Writes columns `left..right` (`left` a multiple of 32) of the block.
+/// Writes columns `left..right` of the block, which start at a multiple of 32.
 ///
 /// # Safety
 /// As [`super::Sinks::write`], for a bf16 sink, on a processor with AVX-512 F, BW and BF16.
@@ -26,7 +26,7 @@ pub(super) unsafe fn write(sink: &Sink, block: Block, left: usize, right: usize)
     let mut edge = [0f32; SIDE * SIDE];
     for column in (left..right).step_by(SIDE) {
         // SAFETY: the block's rows have the columns up to `right`.
-        let mut source = unsafe { block.source.add(column) };
+        let mut source = unsafe { block.source.add(column - block.left) };
         let mut stride = block.stride;
         let width = SIDE.min(right - column);
         if block.count < SIDE || width < SIDE {
