@@ -32,7 +32,7 @@ use grid::{Extent, Grid};
 
 /// Register tiles of the f32 kernels: rows of A × columns of B.
 pub(crate) const PORTABLE: (usize, usize) = (4, 8);
-pub(crate) const AVX2: (usize, usize) = (4, 24);
+pub(crate) const AVX2: (usize, usize) = (4, 16);
 pub(crate) const AVX512: (usize, usize) = (8, 48);
 
 /// A kernel for one register tile of C.
@@ -66,7 +66,10 @@ trait Kernel {
     unsafe fn tile(rows: usize, inner: usize, a: *const u8, b: *const u8, c: Tile);
 }
 
-/// A tile of C in memory.
+/// Bytes of the next panels fetched in each step of k.
+const AHEAD: usize = 192;
+
+/// A tile of C in memory, and what the kernel may fetch while it computes it.
 #[derive(Clone, Copy)]
 struct Tile {
     start: *mut f32,
@@ -76,6 +79,8 @@ struct Tile {
     add: bool,
     /// The tile of C to prefetch meanwhile; it may lie anywhere.
     fetch: *const f32,
+    /// Operands to prefetch meanwhile, [`AHEAD`] bytes for each step of k; they may lie anywhere.
+    ahead: *const u8,
 }
 
 /// C = A·B, or C += A·B with `accumulate`. C is row-major `[m×n]`, its rows `stride` elements apart.
@@ -268,12 +273,21 @@ impl Product<'_> {
                         if width == K::COLUMNS {
                             // A tile that is only written has the time of its own products to arrive; one that is read
                             // first is fetched a tile ahead.
-                            let ahead = if add && column + 1 < columns.end {
+                            let distance = if add && column + 1 < columns.end {
                                 K::COLUMNS
                             } else {
                                 0
                             };
-                            let fetch = start.wrapping_add(ahead);
+                            // The first row of tiles meets B for the first time; later ones a new panel of A.
+                            let ahead = if row == rows.start {
+                                b.wrapping_add(b_panel)
+                            } else if row + 1 < rows.end {
+                                a.wrapping_add(
+                                    a_panel + (column - columns.start) * (inner / K::STEP) * AHEAD,
+                                )
+                            } else {
+                                a
+                            };
                             K::tile(
                                 height,
                                 inner,
@@ -283,7 +297,8 @@ impl Product<'_> {
                                     start,
                                     stride: place.stride,
                                     add,
-                                    fetch,
+                                    fetch: start.wrapping_add(distance),
+                                    ahead,
                                 },
                             );
                         } else {
@@ -301,6 +316,7 @@ impl Product<'_> {
                                     stride: K::COLUMNS,
                                     add,
                                     fetch: tile,
+                                    ahead: a,
                                 },
                             );
                             copy(tile, K::COLUMNS, start, place.stride, height, width);

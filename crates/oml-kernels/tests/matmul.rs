@@ -56,12 +56,21 @@ impl Operand {
         }
     }
 
-    fn at(&self, outer: usize, inner: usize) -> f64 {
-        let (r, c) = match self.packed.form() {
-            Form::Left | Form::RightTransposed => (outer, inner),
-            Form::LeftTransposed | Form::Right => (inner, outer),
+    /// `[outer × inner]` as stored.
+    fn rows_f64(&self, outer: usize, inner: usize) -> Vec<f64> {
+        let direct = matches!(self.packed.form(), Form::Left | Form::RightTransposed);
+        let at = |o: usize, i: usize| {
+            if direct {
+                o * self.columns + i
+            } else {
+                i * self.columns + o
+            }
         };
-        f64::from(stored(self.packed.isa(), self.source[r * self.columns + c]))
+        let element = |o, i| f64::from(stored(self.packed.isa(), self.source[at(o, i)]));
+        (0..outer)
+            .flat_map(|o| (0..inner).map(move |i| (o, i)))
+            .map(|(o, i)| element(o, i))
+            .collect()
     }
 
     fn check_rows(&self) {
@@ -93,22 +102,24 @@ fn check(
     let before = random(m * stride, 3);
     let mut c = before.clone();
     matmul(pool, &a.packed, &b.packed, &mut c, stride, accumulate);
-    for i in 0..m {
-        for j in 0..stride {
-            let (old, new) = (
-                f64::from(before[i * stride + j]),
-                f64::from(c[i * stride + j]),
-            );
-            if j >= n {
-                assert_eq!(old, new, "{isa} {forms:?} {m}×{k}×{n}: wrote past row {i}");
-                continue;
-            }
-            let sum: f64 = (0..k).map(|p| a.at(i, p) * b.at(j, p)).sum();
-            let expected = if accumulate { old + sum } else { sum };
-            let tolerance = 1e-6 * (k as f64).sqrt().max(1.0) * 4.0;
+    let (a, b) = (a.rows_f64(m, k), b.rows_f64(n, k));
+    let tolerance = 4e-6 * (k as f64).sqrt().max(1.0);
+    for (i, (old, new)) in before.chunks(stride).zip(c.chunks(stride)).enumerate() {
+        assert_eq!(
+            old[n..],
+            new[n..],
+            "{isa} {forms:?} {m}×{k}×{n}: wrote past row {i}"
+        );
+        for j in 0..n {
+            let products = a[i * k..(i + 1) * k]
+                .iter()
+                .zip(&b[j * k..(j + 1) * k])
+                .map(|(a, b)| a * b);
+            let expected = products.sum::<f64>() + if accumulate { f64::from(old[j]) } else { 0.0 };
             assert!(
-                (new - expected).abs() <= tolerance,
-                "{isa} {forms:?} {m}×{k}×{n} accumulate {accumulate}: C[{i}][{j}] = {new}, expected {expected}"
+                (f64::from(new[j]) - expected).abs() <= tolerance,
+                "{isa} {forms:?} {m}×{k}×{n} accumulate {accumulate}: C[{i}][{j}] = {}, expected {expected}",
+                new[j]
             );
         }
     }

@@ -61,6 +61,7 @@ impl Kernel for Amx {
             stride: 32,
             add: c.add,
             fetch: to,
+            ahead: a,
         };
         // SAFETY: `rows` rows of 32 elements at `c` and at `to`, which has 32 such rows.
         unsafe {
@@ -87,10 +88,14 @@ impl Kernel for Amx {
 #[repr(align(64))]
 struct Side([f32; 1024]);
 
-/// One step of k: four tile loads, four products.
+/// One step of k: four tile loads, four products, and AHEAD bytes of the next panels on their way to L2.
 macro_rules! step {
     () => {
         concat!(
+            "prefetcht1 [{ahead}]\n",
+            "prefetcht1 [{ahead} + 64]\n",
+            "prefetcht1 [{ahead} + 128]\n",
+            "add {ahead}, 192\n",
             "tileloadd tmm4, [{a} + {row}*1]\n",
             "tileloadd tmm6, [{b} + {row}*1]\n",
             "tileloadd tmm7, [{b} + {row}*1 + 1024]\n",
@@ -162,6 +167,7 @@ unsafe fn tile_32(steps: usize, a: *const u8, b: *const u8, c: Tile) {
             c = in(reg) c.start,
             c_low = in(reg) c.start.add(16 * c.stride),
             next = inout(reg) c.fetch => _,
+            ahead = inout(reg) c.ahead => _,
             stride = in(reg) c.stride * size_of::<f32>(),
             row = in(reg) 64usize,
             fetching = inout(reg) fetching => _,

@@ -49,9 +49,9 @@ unsafe fn copy(sink: &Sink, block: Block) {
                     (true, 48) => to
                         .cast::<[f32; 48]>()
                         .write(from.cast::<[f32; 48]>().read()),
-                    (true, 24) => to
-                        .cast::<[f32; 24]>()
-                        .write(from.cast::<[f32; 24]>().read()),
+                    (true, 16) => to
+                        .cast::<[f32; 16]>()
+                        .write(from.cast::<[f32; 16]>().read()),
                     (true, 8) => to.cast::<[f32; 8]>().write(from.cast::<[f32; 8]>().read()),
                     (true, 4) => to.cast::<[f32; 4]>().write(from.cast::<[f32; 4]>().read()),
                     _ => {
