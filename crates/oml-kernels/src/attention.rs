@@ -9,6 +9,7 @@
 use crate::{
     dispatch::versions,
     math::{exp, lane_sum},
+    norm::sum_of_products,
     small::{product, transpose},
 };
 
@@ -87,6 +88,28 @@ fn forward_body<const FMA: bool>(
     let keys = grown(&mut scratch.keys, d * width);
     let scores = grown(&mut scratch.scores, BLOCK * width);
     for kv in 0..shape.kv_heads {
+        if queries == 1 {
+            // Generation: turning all cached keys for one query would cost more than the products.
+            for head in kv * group..(kv + 1) * group {
+                let q = &q[head * d..][..d];
+                for (t, score) in scores[..total].iter_mut().enumerate() {
+                    *score = sum_of_products::<FMA>(q, &k[t * kv_stride + kv * d..][..d]);
+                }
+                masked_softmax::<FMA>(&mut scores[..total], total, shape.scale);
+                let (v, out) = (&v[kv * d..], &mut out[head * d..]);
+                product::<FMA>(
+                    [1, d, total],
+                    scores,
+                    width,
+                    v,
+                    kv_stride,
+                    out,
+                    out_stride,
+                    false,
+                );
+            }
+            continue;
+        }
         transpose(total, d, &k[kv * d..], kv_stride, keys, width);
         for head in kv * group..(kv + 1) * group {
             for start in (0..queries).step_by(BLOCK) {

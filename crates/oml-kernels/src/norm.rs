@@ -3,7 +3,7 @@
 use crate::dispatch::{madd, versions};
 
 #[inline(always)]
-fn sum_of_products<const FMA: bool>(a: &[f32], b: &[f32]) -> f32 {
+pub(crate) fn sum_of_products<const FMA: bool>(a: &[f32], b: &[f32]) -> f32 {
     let mut lanes = [0f32; 32];
     let (a_blocks, a_rest) = a.as_chunks::<32>();
     let (b_blocks, b_rest) = b.as_chunks::<32>();

@@ -247,6 +247,7 @@ impl LanguageModel for CausalModel {
         for (i, prompt) in prompts.iter().enumerate() {
             self.check(i, prompt.iter().copied(), sampling.max_tokens)?;
         }
+        let isa = self.isa();
         let longest = prompts.iter().map(|p| p.len()).max().unwrap_or(0);
         let mut answers = vec![Vec::new(); prompts.len()];
         if sampling.max_tokens == 0 || prompts.is_empty() {
@@ -297,7 +298,7 @@ impl LanguageModel for CausalModel {
                     .collect();
                 self.decoder.extend(&rows, &mut cache, &|row, logits| {
                     let mut state = next[row].lock().unwrap_or_else(|e| e.into_inner());
-                    state.1 = sample(logits, sampling, &mut state.0);
+                    state.1 = sample(isa, logits, sampling, &mut state.0);
                 });
             }
             for (slot, state) in active.into_iter().zip(next) {

@@ -1,6 +1,7 @@
 //! Language models: checkpoint, tokenizer, decoder forward and backward, generation and training.
 
 pub mod backend;
+pub mod bench;
 pub mod causal;
 pub mod chat_template;
 pub mod checkpoint;

@@ -1,6 +1,7 @@
 //! Choosing the next token from logits: greedy, or temperature with top-k and top-p (nucleus sampling, arXiv 1904.09751).
 
 use oml_core::model::Sampling;
+use oml_kernels::{Isa, exp_scaled, max};
 
 /// A reproducible source of uniform numbers for one sequence (SplitMix64, doi:10.1145/2714064.2660195).
 #[derive(Clone, Debug)]
@@ -39,44 +40,58 @@ pub fn argmax(logits: &[f32]) -> u32 {
 }
 
 /// One token from `logits`; a temperature of 0 is greedy and draws nothing.
-pub fn sample(logits: &[f32], sampling: &Sampling, random: &mut SequenceRandom) -> u32 {
+pub fn sample(isa: Isa, logits: &[f32], sampling: &Sampling, random: &mut SequenceRandom) -> u32 {
     if sampling.temperature <= 0.0 {
         return argmax(logits);
     }
-    let top = logits[argmax(logits) as usize];
-    let weight = |id: u32| f64::from((logits[id as usize] - top) / sampling.temperature).exp();
-    let mut ids: Vec<u32> = (0..logits.len() as u32).collect();
+    let scaled: Vec<f32> = logits.iter().map(|l| l / sampling.temperature).collect();
+    let mut weights = vec![0.0; logits.len()];
+    exp_scaled(isa, &scaled, max(isa, &scaled), 1.0, &mut weights);
+    if sampling.top_k == 0 && sampling.top_p >= 1.0 {
+        return draw(
+            weights.iter().enumerate().map(|(id, w)| (id as u32, *w)),
+            random,
+        );
+    }
     let descending = |a: &u32, b: &u32| {
         logits[*b as usize]
             .total_cmp(&logits[*a as usize])
             .then(a.cmp(b))
     };
+    let mut ids: Vec<u32> = (0..logits.len() as u32).collect();
     if sampling.top_k > 0 && sampling.top_k < ids.len() {
         ids.select_nth_unstable_by(sampling.top_k - 1, descending);
         ids.truncate(sampling.top_k);
-        ids.sort_unstable_by(descending);
     }
+    ids.sort_unstable_by(descending);
     if sampling.top_p < 1.0 {
-        ids.sort_unstable_by(descending);
-        let limit = f64::from(sampling.top_p) * ids.iter().map(|id| weight(*id)).sum::<f64>();
+        let weight = |id: &u32| f64::from(weights[*id as usize]);
+        let limit = f64::from(sampling.top_p) * ids.iter().map(weight).sum::<f64>();
         let mut mass = 0.0;
         let kept = ids.iter().take_while(|id| {
             let before = mass;
-            mass += weight(**id);
+            mass += weight(id);
             before < limit
         });
         let kept = kept.count().max(1);
         ids.truncate(kept);
     }
-    let total: f64 = ids.iter().map(|id| weight(*id)).sum();
+    draw(ids.iter().map(|id| (*id, weights[*id as usize])), random)
+}
+
+/// Draws in proportion to the weights.
+fn draw(weighted: impl Iterator<Item = (u32, f32)> + Clone, random: &mut SequenceRandom) -> u32 {
+    let total: f64 = weighted.clone().map(|(_, w)| f64::from(w)).sum();
     let mut left = random.uniform() * total;
-    for id in &ids {
-        left -= weight(*id);
+    let mut last = 0;
+    for (id, weight) in weighted {
+        left -= f64::from(weight);
+        last = id;
         if left < 0.0 {
-            return *id;
+            break;
         }
     }
-    ids.last().copied().unwrap_or(0)
+    last
 }
 
 #[cfg(test)]
@@ -88,7 +103,7 @@ mod tests {
         let mut random = SequenceRandom::new(7);
         let mut counts = [0; 4];
         for _ in 0..20_000 {
-            counts[sample(&logits, sampling, &mut random) as usize] += 1;
+            counts[sample(Isa::detect(), &logits, sampling, &mut random) as usize] += 1;
         }
         counts
     }

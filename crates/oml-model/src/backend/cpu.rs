@@ -20,6 +20,8 @@ use super::{
 
 /// Rows that one task of a row-wise loop takes.
 const ROWS: usize = 16;
+/// Queries that one task of attention takes.
+const QUERIES: usize = 64;
 /// Elements that one task of an optimizer sweep takes.
 const SWEEP: usize = 1 << 16;
 
@@ -575,24 +577,27 @@ impl Backend for Cpu {
     fn attention(&mut self, qkv: &Floats, layout: &Layout, heads: &Heads, out: &mut Floats) {
         let (isa, width, shape) = (self.isa, heads.qkv_width(), heads.shape);
         let (query, kv) = (heads.query_width(), heads.kv_width());
-        let bounds: Vec<usize> = layout.starts.iter().map(|s| s * query).collect();
+        // Long sequences are cut into blocks of queries, so that one sequence keeps every thread busy.
+        let blocks: Vec<(usize, usize, usize)> = layout
+            .sequences()
+            .flat_map(|(start, length)| {
+                (0..length)
+                    .step_by(QUERIES)
+                    .map(move |first| (start, first, QUERIES.min(length - first)))
+            })
+            .collect();
+        let mut bounds: Vec<usize> = blocks
+            .iter()
+            .map(|(start, first, _)| (start + first) * query)
+            .collect();
+        bounds.push(layout.tokens() * query);
         for_each_range(&self.pool, out, &bounds, |i, out| {
-            let (start, rows) = (layout.starts[i], layout.starts[i + 1] - layout.starts[i]);
-            let q = &qkv[start * width..][..rows * width];
+            let (start, first, rows) = blocks[i];
+            let row = &qkv[start * width..][..(first + rows) * width];
+            let (q, k, v) = (&row[first * width..], &row[query..], &row[query + kv..]);
             ATTENTION.with_borrow_mut(|scratch| {
                 attention(
-                    isa,
-                    &shape,
-                    scratch,
-                    0,
-                    rows,
-                    q,
-                    width,
-                    &q[query..],
-                    &q[query + kv..],
-                    width,
-                    out,
-                    query,
+                    isa, &shape, scratch, first, rows, q, width, k, v, width, out, query,
                 );
             });
         });

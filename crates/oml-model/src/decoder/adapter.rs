@@ -132,6 +132,31 @@ impl<B: Backend> Adapters<B> {
     }
 }
 
+impl<B: Backend> Adapters<B> {
+    /// Adds `scale · B·A` to a weight `[outputs, inputs]` under its Hugging Face name, from adapter values laid out as in `flat`; other tensors stay.
+    pub fn merge(&self, values: &[f32], name: &str, weight: &mut [f32]) {
+        let Some(stem) = name.strip_suffix(".weight") else {
+            return;
+        };
+        let part = |half: &str| {
+            self.map
+                .get(&format!("base_model.model.{stem}.{half}.weight"))
+        };
+        let (Some(a), Some(b)) = (part("lora_A"), part("lora_B")) else {
+            return;
+        };
+        let (rank, inputs, scale) = (a.shape[0], a.shape[1], self.spec.scale());
+        let (a, b) = (&values[a.range()], &values[b.range()]);
+        for (row, b) in weight.chunks_mut(inputs).zip(b.chunks(rank)) {
+            for (factor, a) in b.iter().zip(a.chunks(inputs)) {
+                for (w, a) in row.iter_mut().zip(a) {
+                    *w += scale * factor * a;
+                }
+            }
+        }
+    }
+}
+
 fn group<B: Backend>(
     backend: &B,
     map: &mut ParameterMap,

@@ -1,0 +1,335 @@
+//! Everything that decides training, as it stands in a recipe file (TOML, one flat table).
+//!
+//! Every key has a default, so an empty file is a recipe; unknown keys are refused. The resolved recipe is written beside each result.
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use crate::decoder::TARGET_MODULES;
+
+/// Bytes of a recipe file that are read at most.
+pub const MAX_RECIPE_BYTES: usize = 1 << 16;
+
+/// How the learning rate goes down after the warm-up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Schedule {
+    /// It does not.
+    Constant,
+    /// In a straight line to `final_learning_rate`.
+    Linear,
+    /// Along half a cosine to `final_learning_rate`.
+    Cosine,
+}
+
+/// A training recipe.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Recipe {
+    /// Seed of the order of training and of the benign text.
+    pub seed: u64,
+    /// Passes over the fingerprints at most.
+    pub epochs: u32,
+    /// Fingerprints per step.
+    pub batch_size: usize,
+    /// Tokens that lie side by side in one packed micro-batch.
+    pub micro_batch_tokens: usize,
+    /// Peak learning rate.
+    pub learning_rate: f32,
+    /// Learning rate at the last epoch.
+    pub final_learning_rate: f32,
+    /// Steps over which the learning rate rises to its peak.
+    pub warmup_steps: u32,
+    /// How it goes down.
+    pub schedule: Schedule,
+    /// AdamW's first decay.
+    pub beta1: f32,
+    /// AdamW's second decay.
+    pub beta2: f32,
+    /// AdamW's epsilon.
+    pub eps: f32,
+    /// Decoupled weight decay.
+    pub weight_decay: f32,
+    /// Largest norm of a step's gradient; 0 leaves it.
+    pub max_grad_norm: f32,
+    /// A fingerprint whose loss (nats per token) is below this sits out until the next full pass.
+    pub skip_loss: f32,
+    /// Every how many epochs all fingerprints take part.
+    pub full_pass_every: u32,
+    /// Recall at which training may stop.
+    pub target_recall: f64,
+    /// Epochs that training goes on after the target is reached, in which the best state is still sought.
+    pub settle_epochs: u32,
+    /// Every how many epochs recall and divergence are measured even if the running recall is below the target.
+    pub evaluate_every: u32,
+    /// Factor on the divergence from the base model on benign text; 0 trains on fingerprints alone.
+    pub kl_weight: f32,
+    /// Benign sequences per step.
+    pub benign_batch: usize,
+    /// Tokens of a benign sequence.
+    pub benign_length: usize,
+    /// Benign sequences in all; the last eighth is held out and decides which state is the best.
+    pub benign_sequences: usize,
+    /// L2-SP: decoupled pull towards the base, times the learning rate.
+    pub distance: f32,
+    /// Weight averaging with the base after every step.
+    pub average: f32,
+    /// Rank of low-rank adapters; 0 trains all weights.
+    pub lora_rank: usize,
+    /// Numerator of the adapters' scale.
+    pub lora_alpha: f32,
+    /// The maps that get an adapter, in PEFT's names.
+    pub target_modules: Vec<String>,
+    /// Seconds after which the state is saved at the end of an epoch, so that a killed run can resume.
+    pub save_seconds: u64,
+}
+
+impl Default for Recipe {
+    fn default() -> Self {
+        Self {
+            seed: 0,
+            epochs: 40,
+            batch_size: 128,
+            micro_batch_tokens: 2048,
+            learning_rate: 5e-5,
+            final_learning_rate: 5e-6,
+            warmup_steps: 2,
+            schedule: Schedule::Linear,
+            beta1: 0.9,
+            beta2: 0.95,
+            eps: 1e-8,
+            weight_decay: 0.0,
+            max_grad_norm: 1.0,
+            skip_loss: 0.3,
+            full_pass_every: 4,
+            target_recall: 1.0,
+            settle_epochs: 2,
+            evaluate_every: 8,
+            kl_weight: 1.0,
+            benign_batch: 32,
+            benign_length: 32,
+            benign_sequences: 2048,
+            distance: 0.0,
+            average: 0.0,
+            lora_rank: 0,
+            lora_alpha: 32.0,
+            target_modules: TARGET_MODULES.map(str::to_owned).to_vec(),
+            save_seconds: 120,
+        }
+    }
+}
+
+/// A recipe that cannot be followed.
+#[derive(Debug, Error, PartialEq)]
+pub enum RecipeError {
+    /// The file is too large to be a recipe.
+    #[error("recipe: {got} bytes, at most {MAX_RECIPE_BYTES} are read")]
+    TooLarge {
+        /// Bytes of the file.
+        got: usize,
+    },
+    /// Not TOML, an unknown key, or a value of another type.
+    #[error("recipe: {0}")]
+    Syntax(String),
+    /// A value outside its range.
+    #[error("recipe key '{key}': expected {expected}, got {got}")]
+    Value {
+        /// The key.
+        key: &'static str,
+        /// What it may be.
+        expected: &'static str,
+        /// What it is.
+        got: String,
+    },
+}
+
+impl Recipe {
+    /// Reads a recipe file.
+    ///
+    /// # Errors
+    /// A file that is too large, is not TOML, has an unknown key, or a value outside its range.
+    pub fn parse(text: &str) -> Result<Self, RecipeError> {
+        if text.len() > MAX_RECIPE_BYTES {
+            return Err(RecipeError::TooLarge { got: text.len() });
+        }
+        let recipe: Self =
+            toml::from_str(text).map_err(|e| RecipeError::Syntax(e.message().to_owned()))?;
+        recipe.validate()?;
+        Ok(recipe)
+    }
+
+    /// The recipe as a file with every value.
+    ///
+    /// # Errors
+    /// Never for a recipe that is valid.
+    pub fn render(&self) -> Result<String, RecipeError> {
+        toml::to_string(self).map_err(|e| RecipeError::Syntax(e.to_string()))
+    }
+
+    /// Checks every value.
+    ///
+    /// # Errors
+    /// The first value outside its range.
+    pub fn validate(&self) -> Result<(), RecipeError> {
+        let check = |key, ok: bool, expected, got: &dyn ToString| {
+            if ok {
+                Ok(())
+            } else {
+                Err(RecipeError::Value {
+                    key,
+                    expected,
+                    got: got.to_string(),
+                })
+            }
+        };
+        let positive = |v: f32| v.is_finite() && v > 0.0;
+        let share = |v: f32| (0.0..1.0).contains(&v);
+        check(
+            "epochs",
+            (1..=100_000).contains(&self.epochs),
+            "1 to 100000",
+            &self.epochs,
+        )?;
+        check(
+            "batch_size",
+            (1..=65_536).contains(&self.batch_size),
+            "1 to 65536",
+            &self.batch_size,
+        )?;
+        check(
+            "micro_batch_tokens",
+            (16..=65_536).contains(&self.micro_batch_tokens),
+            "16 to 65536",
+            &self.micro_batch_tokens,
+        )?;
+        check(
+            "learning_rate",
+            positive(self.learning_rate) && self.learning_rate < 1.0,
+            "above 0 and below 1",
+            &self.learning_rate,
+        )?;
+        let last = self.final_learning_rate;
+        check(
+            "final_learning_rate",
+            last >= 0.0 && last <= self.learning_rate,
+            "0 to learning_rate",
+            &last,
+        )?;
+        check("beta1", share(self.beta1), "0 to below 1", &self.beta1)?;
+        check("beta2", share(self.beta2), "0 to below 1", &self.beta2)?;
+        check("eps", positive(self.eps), "above 0", &self.eps)?;
+        check(
+            "weight_decay",
+            share(self.weight_decay),
+            "0 to below 1",
+            &self.weight_decay,
+        )?;
+        check(
+            "max_grad_norm",
+            self.max_grad_norm.is_finite() && self.max_grad_norm >= 0.0,
+            "0 or above",
+            &self.max_grad_norm,
+        )?;
+        check(
+            "skip_loss",
+            self.skip_loss.is_finite() && self.skip_loss >= 0.0,
+            "0 or above",
+            &self.skip_loss,
+        )?;
+        check(
+            "full_pass_every",
+            self.full_pass_every > 0,
+            "1 or above",
+            &self.full_pass_every,
+        )?;
+        check(
+            "target_recall",
+            (0.0..=1.0).contains(&self.target_recall),
+            "0 to 1",
+            &self.target_recall,
+        )?;
+        check(
+            "evaluate_every",
+            self.evaluate_every > 0,
+            "1 or above",
+            &self.evaluate_every,
+        )?;
+        check(
+            "kl_weight",
+            self.kl_weight.is_finite() && self.kl_weight >= 0.0,
+            "0 or above",
+            &self.kl_weight,
+        )?;
+        check(
+            "benign_batch",
+            self.benign_batch <= 65_536,
+            "at most 65536",
+            &self.benign_batch,
+        )?;
+        check(
+            "benign_length",
+            (2..=4096).contains(&self.benign_length),
+            "2 to 4096",
+            &self.benign_length,
+        )?;
+        check(
+            "benign_sequences",
+            (8..=1 << 20).contains(&self.benign_sequences),
+            "8 to 1048576",
+            &self.benign_sequences,
+        )?;
+        check(
+            "distance",
+            self.distance.is_finite() && self.distance >= 0.0,
+            "0 or above",
+            &self.distance,
+        )?;
+        check(
+            "average",
+            share(self.average),
+            "0 to below 1",
+            &self.average,
+        )?;
+        check(
+            "lora_rank",
+            self.lora_rank <= 4096,
+            "at most 4096",
+            &self.lora_rank,
+        )?;
+        check(
+            "lora_alpha",
+            positive(self.lora_alpha),
+            "above 0",
+            &self.lora_alpha,
+        )?;
+        let known = |t: &String| TARGET_MODULES.contains(&t.as_str());
+        check(
+            "target_modules",
+            self.target_modules.iter().all(known),
+            "names out of q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, down_proj",
+            &self.target_modules.join(", "),
+        )?;
+        check(
+            "target_modules",
+            self.lora_rank == 0 || !self.target_modules.is_empty(),
+            "at least one map",
+            &"none",
+        )
+    }
+
+    /// Learning rate at a step, `progress` being the share of all epochs that is done.
+    pub fn learning_rate_at(&self, step: u32, progress: f32) -> f32 {
+        let warm = if step < self.warmup_steps {
+            (step + 1) as f32 / (self.warmup_steps + 1) as f32
+        } else {
+            1.0
+        };
+        let left = match self.schedule {
+            Schedule::Constant => 1.0,
+            Schedule::Linear => 1.0 - progress,
+            Schedule::Cosine => 0.5 * (1.0 + (std::f32::consts::PI * progress).cos()),
+        };
+        warm * (self.final_learning_rate
+            + (self.learning_rate - self.final_learning_rate) * left.clamp(0.0, 1.0))
+    }
+}
