@@ -238,7 +238,8 @@ impl Product<'_> {
     unsafe fn rectangle<K: Kernel>(&self, rows: Range<usize>, columns: Range<usize>, place: Place) {
         let padded = self.k.next_multiple_of(K::STEP);
         let slice = (padded / K::STEP).div_ceil(padded.div_ceil(K::SLICE).max(1)) * K::STEP;
-        let (a_panel, b_panel) = (K::ROWS * padded * K::BYTES, K::COLUMNS * padded * K::BYTES);
+        let a_panel = K::ROWS * self.a.depth() * K::BYTES;
+        let b_panel = K::COLUMNS * self.b.depth() * K::BYTES;
         let mut edge = Edge([0.0; 32 * 48]);
         if self.k == 0 && !place.accumulate {
             for r in 0..self.m.min(rows.end * K::ROWS) - rows.start * K::ROWS {

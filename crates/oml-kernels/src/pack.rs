@@ -142,14 +142,15 @@ impl Packed {
 
     fn resize(&mut self, rows: usize, columns: usize) {
         (self.rows, self.columns) = (rows, columns);
-        let (outer, inner) = (self.outer(), self.inner());
-        let (padded, element) = match self.isa {
-            Isa::Amx => (inner.next_multiple_of(32), size_of::<u16>()),
-            _ => (inner, size_of::<f32>()),
+        let element = if self.isa == Isa::Amx {
+            size_of::<u16>()
+        } else {
+            size_of::<f32>()
         };
-        let bytes = outer
+        let bytes = self
+            .outer()
             .checked_next_multiple_of(self.width())
-            .and_then(|outer| outer.checked_mul(padded)?.checked_mul(element))
+            .and_then(|outer| outer.checked_mul(self.depth())?.checked_mul(element))
             .unwrap_or_else(|| {
                 panic!("{rows} × {columns} elements do not fit into the address space")
             });
@@ -157,6 +158,25 @@ impl Packed {
             // Freed first, so that the two are never held at once.
             self.memory = Memory::zeroed(0);
             self.memory = Memory::zeroed(bytes);
+        }
+    }
+
+    /// Inner indices from one panel to the next: at least [`Packed::inner`]. Where panels would start at multiples of
+    /// 64 KiB, the slices of a rectangle's panels would compete for the same sets of L2, so there it is more.
+    pub(crate) fn depth(&self) -> usize {
+        const APART: usize = 64 << 10;
+        let (inner, width) = (self.inner(), self.width());
+        match self.isa {
+            Isa::Amx => {
+                let padded = inner.next_multiple_of(32);
+                if (padded * width * size_of::<u16>()).is_multiple_of(2 * APART) {
+                    padded + 8 * 32
+                } else {
+                    padded
+                }
+            }
+            _ if (inner * width * size_of::<f32>()).is_multiple_of(APART) => inner + 192,
+            _ => inner,
         }
     }
 
@@ -175,7 +195,7 @@ impl Packed {
             rows: self.rows,
             columns: self.columns,
             width: self.width(),
-            inner: self.inner(),
+            depth: self.depth(),
             start: self.memory.start(),
         }
     }
@@ -189,7 +209,7 @@ struct Sink {
     rows: usize,
     columns: usize,
     width: usize,
-    inner: usize,
+    depth: usize,
     start: *mut u8,
 }
 

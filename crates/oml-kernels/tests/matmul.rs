@@ -148,6 +148,7 @@ fn products_of_odd_sizes_match_f64() {
         (100, 130, 1300),
         (1, 200, 576),
         (200, 1, 33),
+        (40, 60, 2048),
     ];
     for isa in available() {
         for forms in FORMS {

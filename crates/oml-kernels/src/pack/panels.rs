@@ -1,4 +1,4 @@
-//! f32 panels: `[outer / width][inner][width]`. Element (o, i) lies at `((o / width)·inner + i)·width + o % width`.
+//! f32 panels: `[outer / width][depth][width]`, depth ≥ inner. Element (o, i) lies at `((o / width)·depth + i)·width + o % width`.
 //!
 //! The width is the kernel's register tile: rows of A or columns of B. Where outer counts source rows packing
 //! transposes, else it copies. Padding lanes of the last panel are zero.
@@ -44,7 +44,7 @@ unsafe fn copy(sink: &Sink, block: Block) {
             // of panel `left / width`, which belongs to this row.
             unsafe {
                 let from = block.source.add(r * block.stride + left - block.left);
-                let to = start.add(left * sink.inner + (block.first + r) * width);
+                let to = start.add(left * sink.depth + (block.first + r) * width);
                 match (lanes == width, width) {
                     (true, 48) => to
                         .cast::<[f32; 48]>()
@@ -77,7 +77,7 @@ unsafe fn transpose(sink: &Sink, block: Block) {
         // SAFETY: lane `outer % width` of panel `outer / width` belongs to this row, or is padding after the last row;
         // the row has `columns` elements, which is `inner` here.
         unsafe {
-            let to = start.add(outer / width * width * sink.inner + outer % width);
+            let to = start.add(outer / width * width * sink.depth + outer % width);
             let from = block.source.add(lane * block.stride);
             for i in block.left..block.right {
                 *to.add(i * width) = if lane < block.count {
@@ -98,7 +98,7 @@ unsafe fn transpose_avx512(sink: &Sink, block: Block) {
     use std::arch::x86_64::*;
 
     const SIDE: usize = 16;
-    let (width, inner, start) = (sink.width, sink.inner, sink.start.cast::<f32>());
+    let (width, depth, start) = (sink.width, sink.depth, sink.start.cast::<f32>());
     let end = if block.first + block.count == sink.rows {
         sink.rows.next_multiple_of(width) - block.first
     } else {
@@ -133,15 +133,15 @@ unsafe fn transpose_avx512(sink: &Sink, block: Block) {
                 unsafe {
                     if width % SIDE == 0 {
                         let to = start.add(
-                            outer / width * width * inner + (left + i) * width + outer % width,
+                            outer / width * width * depth + (left + i) * width + outer % width,
                         );
                         _mm512_storeu_si512(to.cast(), lanes);
                     } else {
-                        let to = start.add(outer * inner + (left + i) * 8);
+                        let to = start.add(outer * depth + (left + i) * 8);
                         _mm256_storeu_si256(to.cast(), _mm512_castsi512_si256(lanes));
                         if lane + 8 < end {
                             _mm256_storeu_si256(
-                                to.add(8 * inner).cast(),
+                                to.add(8 * depth).cast(),
                                 _mm512_extracti64x4_epi64::<1>(lanes),
                             );
                         }
@@ -164,6 +164,6 @@ pub(super) unsafe fn read_row(sink: &Sink, r: usize, out: &mut [f32]) {
         };
         // SAFETY: (outer, inner) is inside the layout.
         *value =
-            unsafe { *start.add((outer / width * sink.inner + inner) * width + outer % width) };
+            unsafe { *start.add((outer / width * sink.depth + inner) * width + outer % width) };
     }
 }

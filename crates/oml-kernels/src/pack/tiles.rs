@@ -1,4 +1,4 @@
-//! bf16 tiles for AMX: `[outer / 32][inner / 32][2][16][16]` pairs of bf16, zero-padded to multiples of 32.
+//! bf16 tiles for AMX: `[outer / 32][depth / 32][2][16][16]` pairs of bf16, zero-padded to multiples of 32; depth ≥ inner.
 //!
 //! A tile is 1 KiB: 16 outer indices by 32 inner ones, two neighbouring inner indices in each 32-bit word. A left
 //! tile has its outer index along tile rows, `[16 outer][16 pairs]`; a right tile has it along words,
@@ -22,7 +22,7 @@ const PAIR: usize = 2 * TILE;
 /// As [`super::Sinks::write`], for a bf16 sink, on a processor with AVX-512 F, BW and BF16.
 #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
 pub(super) unsafe fn write(sink: &Sink, block: Block, left: usize, right: usize) {
-    let steps = sink.inner.div_ceil(SIDE);
+    let steps = sink.depth / SIDE;
     let mut edge = [0f32; SIDE * SIDE];
     for column in (left..right).step_by(SIDE) {
         // SAFETY: the block's rows have the columns up to `right`.
@@ -135,7 +135,7 @@ fn to_bf16(low: __m512, high: __m512) -> __m512i {
 /// # Safety
 /// The sink is packed, bf16, not being written, and has row `r` of `out.len()` columns.
 pub(super) unsafe fn read_row(sink: &Sink, r: usize, out: &mut [f32]) {
-    let steps = sink.inner.div_ceil(SIDE);
+    let steps = sink.depth / SIDE;
     for (c, value) in out.iter_mut().enumerate() {
         let (outer, inner) = if sink.form.outer_is_rows() {
             (r, c)
