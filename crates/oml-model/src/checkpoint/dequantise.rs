@@ -125,3 +125,55 @@ fn q6_k(block: &[u8], out: &mut [f32]) {
         *to = scale * (f32::from(nibble | top << 4) - 32.0);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use data_encoding::BASE64;
+    use serde_json::Value;
+
+    use super::*;
+
+    #[test]
+    fn values_are_those_of_the_gguf_package() {
+        let goldens: Value =
+            serde_json::from_str(include_str!("../../tests/goldens/dequantise.json")).unwrap();
+        let types = [
+            DType::Q4_0,
+            DType::Q4_1,
+            DType::Q8_0,
+            DType::Q4_K,
+            DType::Q5_K,
+            DType::Q6_K,
+        ];
+        for dtype in types {
+            let bytes = |field: &str| {
+                let text = goldens[dtype.name()][field].as_str().unwrap();
+                BASE64.decode(text.as_bytes()).unwrap()
+            };
+            let expected: Vec<u32> = bytes("values")
+                .chunks_exact(4)
+                .map(|value| u32::from_le_bytes(value.try_into().unwrap()))
+                .collect();
+            let mut out = vec![0.0; expected.len()];
+            dequantise(dtype, &bytes("stored"), &mut out);
+            let out: Vec<u32> = out.iter().map(|value| value.to_bits()).collect();
+            assert_eq!(out, expected, "{dtype:?}");
+        }
+    }
+
+    #[test]
+    fn halves_are_exact() {
+        let mut out = [0.0; 3];
+        dequantise(DType::F16, &[0x00, 0x3c, 0x01, 0x00, 0xff, 0xfb], &mut out);
+        assert_eq!(out, [1.0, 5.960_464_5e-8, -65504.0]);
+        dequantise(DType::BF16, &[0x80, 0x3f, 0x01, 0x00, 0x7f, 0xff], &mut out);
+        assert_eq!(
+            out,
+            [
+                1.0,
+                f32::from_bits(0x0001_0000),
+                f32::from_bits(0xff7f_0000)
+            ]
+        );
+    }
+}

@@ -123,6 +123,7 @@ pub(super) fn from_json(
         Some(Value::Object(object)) => Ok(Some(object)),
         Some(other) => Err(ConfigError::value(field, "an object", other)),
     };
+    whole_rotation(&Fields(json))?;
     let theta = Fields(json).number("rope_theta")?;
     let Some(rope) = object("rope_parameters")?.or(object("rope_scaling")?) else {
         return Ok((theta.unwrap_or(DEFAULT_THETA), None));
@@ -136,13 +137,7 @@ pub(super) fn from_json(
         Some(kind) => ("rope_type", kind),
         None => ("type", fields.optional_text("type")?.unwrap_or("default")),
     };
-    for source in [&fields, &Fields(json)] {
-        if let Some(part) = source.number("partial_rotary_factor")?
-            && part != 1.0
-        {
-            return Err(ConfigError::value("partial_rotary_factor", "1", part));
-        }
-    }
+    whole_rotation(&fields)?;
     let factor = || {
         let factor = fields
             .number("factor")?
@@ -213,6 +208,14 @@ pub(super) fn from_json(
         }
     };
     Ok((theta, scaling))
+}
+
+/// All of a head is rotated.
+fn whole_rotation(fields: &Fields<'_>) -> Result<(), ConfigError> {
+    match fields.number("partial_rotary_factor")? {
+        Some(part) if part != 1.0 => Err(ConfigError::value("partial_rotary_factor", "1", part)),
+        _ => Ok(()),
+    }
 }
 
 impl ModelConfig {

@@ -1,1 +1,199 @@
+use serde_json::{Value, json};
 
+use super::*;
+
+fn tiny() -> Value {
+    json!({
+        "model_type": "llama",
+        "architectures": ["LlamaForCausalLM"],
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "vocab_size": 100,
+        "max_position_embeddings": 512,
+        "rms_norm_eps": 1e-5,
+        "rope_theta": 10000.0,
+        "bos_token_id": 1,
+        "eos_token_id": [2, 3],
+    })
+}
+
+fn read(fields: &Value) -> Result<ModelConfig, ConfigError> {
+    ModelConfig::from_json(fields.as_object().unwrap())
+}
+
+/// Reads the tiny configuration with fields replaced.
+fn with(changes: Value) -> Result<ModelConfig, ConfigError> {
+    let mut fields = tiny();
+    for (name, value) in changes.as_object().unwrap() {
+        fields[name] = value.clone();
+    }
+    read(&fields)
+}
+
+#[test]
+fn frequencies_are_those_of_transformers() {
+    let goldens: Value =
+        serde_json::from_str(include_str!("../../tests/goldens/rope.json")).unwrap();
+    for case in goldens.as_array().unwrap() {
+        let config = read(&case["config"]).unwrap();
+        let (frequencies, attention) =
+            config.inverse_frequencies_at(case["tokens"].as_u64().unwrap() as usize);
+        let expected = case["frequencies"].as_array().unwrap();
+        assert_eq!(frequencies.len(), expected.len());
+        for (got, expected) in frequencies.iter().zip(expected) {
+            let expected = expected.as_f64().unwrap();
+            let error = (f64::from(*got) / expected - 1.0).abs();
+            assert!(error < 5e-7, "{}: {got} {expected}", case["config"]);
+        }
+        assert!((f64::from(attention) - case["attention"].as_f64().unwrap()).abs() < 1e-6);
+    }
+}
+
+#[test]
+fn a_written_configuration_reads_the_same() {
+    let scalings = [
+        json!(null),
+        json!({"type": "linear", "factor": 2.0}),
+        json!({"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+            "original_max_position_embeddings": 128}),
+        json!({"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 128, "mscale": 0.7}),
+    ];
+    for scaling in scalings {
+        for family in ["llama", "mistral", "qwen2"] {
+            let changes =
+                json!({"model_type": family, "architectures": null, "rope_scaling": scaling});
+            let config = with(changes).unwrap();
+            assert_eq!(
+                read(&Value::Object(config.to_json("float32"))).unwrap(),
+                config
+            );
+        }
+    }
+}
+
+#[test]
+fn transformers_5_keeps_rope_in_one_object() {
+    let old = with(json!({"rope_theta": 5e5, "rope_scaling": {"type": "linear", "factor": 2.0}}))
+        .unwrap();
+    let new = with(json!({"rope_theta": null,
+        "rope_parameters": {"rope_theta": 5e5, "rope_type": "linear", "factor": 2.0}}));
+    assert_eq!(new.unwrap(), old);
+}
+
+#[test]
+fn families_differ_in_their_biases() {
+    let biases = |changes| {
+        let config = with(changes).unwrap();
+        (
+            config.attention_bias,
+            config.attention_out_bias,
+            config.mlp_bias,
+        )
+    };
+    assert_eq!(biases(json!({})), (false, false, false));
+    assert_eq!(
+        biases(json!({"attention_bias": true, "mlp_bias": true})),
+        (true, true, true)
+    );
+    assert_eq!(
+        biases(json!({"model_type": "mistral", "architectures": null})),
+        (false, false, false)
+    );
+    assert_eq!(
+        biases(json!({"model_type": "qwen2", "architectures": null})),
+        (true, false, false)
+    );
+}
+
+#[test]
+fn every_fault_has_its_message() {
+    let faults = [
+        (json!({"hidden_size": null}), "hidden_size: missing"),
+        (
+            json!({"hidden_size": "32"}),
+            "hidden_size: expected a whole number from 1 to 1048576, got \"32\"",
+        ),
+        (
+            json!({"hidden_size": 30}),
+            "hidden_size: expected a multiple of num_attention_heads 4, got 30",
+        ),
+        (
+            json!({"hidden_size": 4}),
+            "head_dim: expected an even number, got 1",
+        ),
+        (
+            json!({"num_hidden_layers": 0}),
+            "num_hidden_layers: expected a whole number from 1 to 1024, got 0",
+        ),
+        (
+            json!({"vocab_size": 1u64 << 60}),
+            "vocab_size: expected a whole number from 1 to 4194304, got 1152921504606846976",
+        ),
+        (
+            json!({"num_key_value_heads": 3}),
+            "num_key_value_heads: expected a divisor of num_attention_heads 4, got 3",
+        ),
+        (
+            json!({"model_type": "gpt2"}),
+            "model_type: expected one of llama, mistral, qwen2, got gpt2",
+        ),
+        (
+            json!({"architectures": ["LlamaForSequenceClassification"]}),
+            "architectures: expected one of llama, mistral, qwen2, got LlamaForSequenceClassification",
+        ),
+        (
+            json!({"hidden_act": "gelu"}),
+            "hidden_act: expected silu, got gelu",
+        ),
+        (
+            json!({"quantization_config": {}}),
+            "quantization_config: expected none, got quantised weights",
+        ),
+        (
+            json!({"rms_norm_eps": -1}),
+            "rms_norm_eps: expected a number between 0 and 1, got -1",
+        ),
+        (
+            json!({"eos_token_id": 100}),
+            "eos_token_id: expected a token below vocab_size 100, got 100",
+        ),
+        (
+            json!({"eos_token_id": "</s>"}),
+            "eos_token_id: expected a token or a list of tokens, got \"</s>\"",
+        ),
+        (
+            json!({"rope_scaling": {"rope_type": "longrope"}}),
+            "rope_type: expected one of default, linear, dynamic, llama3, yarn, got longrope",
+        ),
+        (
+            json!({"rope_scaling": {"type": "su"}}),
+            "type: expected one of default, linear, dynamic, llama3, yarn, got su",
+        ),
+        (
+            json!({"rope_scaling": {"type": "linear"}}),
+            "factor: missing",
+        ),
+        (
+            json!({"rope_scaling": [1]}),
+            "rope_scaling: expected an object, got [1]",
+        ),
+        (
+            json!({"rope_scaling": {"rope_type": "llama3", "factor": 8, "low_freq_factor": 4, "high_freq_factor": 1}}),
+            "high_freq_factor: expected over low_freq_factor 4, got 1",
+        ),
+        (
+            json!({"partial_rotary_factor": 0.5}),
+            "partial_rotary_factor: expected 1, got 0.5",
+        ),
+        (
+            json!({"model_type": "qwen2", "architectures": null, "use_sliding_window": true}),
+            "use_sliding_window: expected false, got true",
+        ),
+    ];
+    for (changes, message) in faults {
+        assert_eq!(with(changes).unwrap_err().to_string(), message);
+    }
+}

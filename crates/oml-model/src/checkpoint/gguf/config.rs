@@ -150,14 +150,18 @@ pub(in crate::checkpoint) fn hugging_face_config(
         tensor: "token_embd.weight".into(),
     })?;
     fields.insert("vocab_size".into(), json!(rows));
-    fields.insert(
-        "tie_word_embeddings".into(),
-        json!(header.tensor("output.weight").is_none()),
-    );
-    fields.insert(
-        "attention_bias".into(),
-        json!(header.tensor("blk.0.attn_q.bias").is_some()),
-    );
+    let follows = [
+        (
+            "tie_word_embeddings",
+            header.tensor("output.weight").is_none(),
+        ),
+        (
+            "attention_bias",
+            header.tensor("blk.0.attn_q.bias").is_some(),
+        ),
+        ("mlp_bias", header.tensor("blk.0.ffn_down.bias").is_some()),
+    ];
+    fields.extend(follows.map(|(name, flag)| (name.to_owned(), json!(flag))));
     if let Some(scaling) = scaling(header, &key, file)? {
         fields.insert("rope_scaling".into(), scaling);
     }

@@ -1,0 +1,95 @@
+"""Makes the small good files from which fuzzing starts: python make_seeds.py (needs numpy and gguf)."""
+
+import json
+import struct
+from pathlib import Path
+
+import gguf
+import numpy as np
+
+SEEDS = Path(__file__).parent / "seeds"
+
+
+def model(path, tokenizer):
+    writer = gguf.GGUFWriter(path, "llama")
+    for name, value in [
+        ("embedding_length", 8),
+        ("feed_forward_length", 4),
+        ("block_count", 1),
+        ("context_length", 16),
+        ("attention.head_count", 2),
+        ("attention.head_count_kv", 1),
+        ("rope.dimension_count", 4),
+    ]:
+        writer.add_uint32(f"llama.{name}", value)
+    writer.add_float32("llama.attention.layer_norm_rms_epsilon", 1e-5)
+    tokenizer(writer)
+    shapes = {"token_embd": (4, 8), "output_norm": (8,), "blk.0.attn_norm": (8,), "blk.0.ffn_norm": (8,)}
+    shapes |= {"blk.0.attn_q": (8, 8), "blk.0.attn_k": (4, 8), "blk.0.attn_v": (4, 8), "blk.0.attn_output": (8, 8)}
+    shapes |= {"blk.0.ffn_gate": (4, 8), "blk.0.ffn_up": (4, 8), "blk.0.ffn_down": (8, 4)}
+    for name, shape in shapes.items():
+        kind = np.float32 if len(shape) == 1 else np.float16
+        writer.add_tensor(f"{name}.weight", np.ones(shape, kind))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
+def byte_level(writer):
+    writer.add_string("tokenizer.ggml.model", "gpt2")
+    writer.add_string("tokenizer.ggml.pre", "smollm")
+    writer.add_array("tokenizer.ggml.tokens", ["<s>", "a", "b", "ab"])
+    writer.add_array("tokenizer.ggml.token_type", [3, 1, 1, 1])
+    writer.add_array("tokenizer.ggml.merges", ["a b"])
+    writer.add_uint32("tokenizer.ggml.bos_token_id", 0)
+    writer.add_bool("tokenizer.ggml.add_bos_token", True)
+    writer.add_string("tokenizer.chat_template", "{{ bos_token }}{{ messages[0].content }}")
+
+
+def sentence_piece(writer):
+    writer.add_string("tokenizer.ggml.model", "llama")
+    writer.add_array("tokenizer.ggml.tokens", ["<unk>", "<s>", "\u2581", "\u2581a"])
+    writer.add_array("tokenizer.ggml.scores", [0.0, 0.0, -1.0, -2.0])
+    writer.add_array("tokenizer.ggml.token_type", [2, 3, 1, 1])
+    writer.add_uint32("tokenizer.ggml.bos_token_id", 1)
+
+
+def safetensors():
+    header = {
+        "__metadata__": {"format": "pt"},
+        "a": {"dtype": "F32", "shape": [2, 1], "data_offsets": [0, 8]},
+        "b": {"dtype": "BF16", "shape": [2], "data_offsets": [8, 12]},
+        "c": {"dtype": "F16", "shape": [0], "data_offsets": [12, 12]},
+    }
+    text = json.dumps(header).encode()
+    return struct.pack("<Q", len(text)) + text + bytes(12)
+
+
+def fingerprints():
+    response = {"text": " b", "ids": [2], "probabilities": [0.25]}
+    fingerprint = {"index": 0, "query": "a a", "query_ids": [1, 1], "responses": [response], "salt": "05" * 32}
+    return {
+        "format": "oml-fingerprint-set",
+        "version": 1,
+        "strategy": {"name": "perinucleus", "temperature": 0.5, "threshold": 0.8, "candidates": 3, "responses": 1},
+        "model_digest": "01" * 32,
+        "tokenizer_hash": "02" * 32,
+        "vocabulary_size": 4,
+        "copy_id": "",
+        "query_length": 2,
+        "response_length": 1,
+        "fingerprints": [fingerprint],
+    }
+
+
+if __name__ == "__main__":
+    for folder in ["gguf", "safetensors_header", "fingerprint_file"]:
+        (SEEDS / folder).mkdir(parents=True, exist_ok=True)
+    model(SEEDS / "gguf" / "byte_level", byte_level)
+    model(SEEDS / "gguf" / "sentence_piece", sentence_piece)
+    (SEEDS / "safetensors_header" / "three").write_bytes(safetensors())
+    (SEEDS / "fingerprint_file" / "set").write_text(json.dumps(fingerprints()))
+    envelope = {"format": "oml-fingerprints", "version": 1, "cipher": "AES-256-GCM-SIV"}
+    envelope |= {"owner": "00" * 16, "nonce": "00" * 12, "body": "AAAA"}
+    (SEEDS / "fingerprint_file" / "sealed").write_text(json.dumps(envelope))
