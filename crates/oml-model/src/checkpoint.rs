@@ -153,17 +153,25 @@ impl Checkpoint {
     /// The tokenizer: `tokenizer.json` with its settings, or what GGUF's metadata describes.
     ///
     /// # Errors
-    /// There is none, or its files are bad.
+    /// There is none, its files are bad, or it has ids that the model's embedding has no row for.
     pub fn tokenizer(&self) -> Result<TextTokenizer, CheckpointError> {
         let files = TokenizerFiles::new(&self.companions).ok_or_else(|| {
             CheckpointError::MissingTokenizer {
                 path: self.path.clone(),
             }
         })?;
-        TextTokenizer::new(files).map_err(|source| CheckpointError::Tokenizer {
+        let tokenizer = TextTokenizer::new(files).map_err(|source| CheckpointError::Tokenizer {
             file: self.path.clone(),
             source,
-        })
+        })?;
+        if tokenizer.vocabulary_size() > self.config.vocab_size {
+            return Err(CheckpointError::Vocabulary {
+                path: self.path.clone(),
+                expected: self.config.vocab_size,
+                got: tokenizer.vocabulary_size(),
+            });
+        }
+        Ok(tokenizer)
     }
 
     /// The files beside the weights that a Hugging Face folder of this model has, `config.json` excepted.

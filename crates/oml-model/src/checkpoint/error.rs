@@ -289,6 +289,16 @@ pub enum CheckpointError {
         /// The model folder.
         path: PathBuf,
     },
+    /// The tokenizer has more ids than the model's embedding has rows.
+    #[error("{}: tokenizer: expected at most {expected} ids by vocab_size, got {got}", path.display())]
+    Vocabulary {
+        /// The checkpoint.
+        path: PathBuf,
+        /// `vocab_size`.
+        expected: usize,
+        /// Ids of the tokenizer.
+        got: usize,
+    },
     /// The output is already there.
     #[error("{}: already exists", path.display())]
     Exists {

@@ -1,5 +1,7 @@
 //! Reading and writing of checkpoints, tokenizers and chat templates, with good and with hostile files.
 
+#![allow(clippy::unwrap_used, reason = "tests")]
+
 mod chat_template;
 mod folders;
 mod gguf;

@@ -192,7 +192,22 @@ fn every_fault_of_the_metadata_has_its_message() {
     );
 }
 
-/// A word-level tokenizer of three words.
+#[test]
+fn a_tokenizer_without_embedding_rows_is_refused() {
+    let tokens: Vec<String> = (0..1001).map(|id| format!("t{id}")).collect();
+    let message = tokenizer(|file| {
+        file.field("tokenizer.ggml.model", Field::Text("gpt2"))
+            .field("tokenizer.ggml.tokens", Field::Texts(&tokens))
+            .field("tokenizer.ggml.merges", Field::Texts(&[]));
+    });
+    let message = message.err().unwrap().to_string();
+    assert!(
+        message.ends_with("x.gguf: tokenizer: expected at most 1000 ids by vocab_size, got 1001"),
+        "{message}"
+    );
+}
+
+/// A byte-level tokenizer of a few tokens.
 fn definition() -> Value {
     json!({
         "version": "1.0",
