@@ -36,7 +36,6 @@ pub struct AttentionScratch {
     values: Vec<f32>,
     scores: Vec<f32>,
     other: Vec<f32>,
-    turned: Vec<f32>,
 }
 
 fn grown(buffer: &mut Vec<f32>, length: usize) -> &mut [f32] {
@@ -97,7 +96,7 @@ fn forward_body<const FMA: bool>(
                 }
                 masked_softmax::<FMA>(&mut scores[..total], total, shape.scale);
                 let (v, out) = (&v[kv * d..], &mut out[head * d..]);
-                product::<FMA>(
+                product::<FMA, false>(
                     [1, d, total],
                     scores,
                     width,
@@ -115,7 +114,7 @@ fn forward_body<const FMA: bool>(
             for start in (0..queries).step_by(BLOCK) {
                 let rows = BLOCK.min(queries - start);
                 let live = first + start + rows;
-                product::<FMA>(
+                product::<FMA, false>(
                     [rows, padded(live), d],
                     &q[start * q_stride + head * d..],
                     q_stride,
@@ -132,7 +131,7 @@ fn forward_body<const FMA: bool>(
                         shape.scale,
                     );
                 }
-                product::<FMA>(
+                product::<FMA, false>(
                     [rows, d, live],
                     scores,
                     width,
@@ -165,7 +164,6 @@ fn backward_body<const FMA: bool>(
     let values = grown(&mut scratch.values, d * width);
     let p = grown(&mut scratch.scores, BLOCK * width);
     let ds = grown(&mut scratch.other, BLOCK * width);
-    let turned = grown(&mut scratch.turned, width * BLOCK);
     for row in d_qkv.chunks_mut(stride).take(tokens) {
         row[keys_at..].fill(0.0);
     }
@@ -180,8 +178,8 @@ fn backward_body<const FMA: bool>(
                 let wide = padded(live);
                 let at = start * stride + head * d;
                 let (q, d_out) = (&qkv[at..], &d_out[start * out_stride + head * d..]);
-                product::<FMA>([rows, wide, d], q, stride, keys, width, p, width, false);
-                product::<FMA>(
+                product::<FMA, false>([rows, wide, d], q, stride, keys, width, p, width, false);
+                product::<FMA, false>(
                     [rows, wide, d],
                     d_out,
                     out_stride,
@@ -200,7 +198,7 @@ fn backward_body<const FMA: bool>(
                         *g = shape.scale * p * (*g - dot);
                     }
                 }
-                product::<FMA>(
+                product::<FMA, false>(
                     [rows, d, live],
                     ds,
                     width,
@@ -210,22 +208,20 @@ fn backward_body<const FMA: bool>(
                     stride,
                     false,
                 );
-                transpose(rows, live, p, width, turned, BLOCK);
-                product::<FMA>(
+                product::<FMA, true>(
                     [live, d, rows],
-                    turned,
-                    BLOCK,
+                    p,
+                    width,
                     d_out,
                     out_stride,
                     &mut d_qkv[value..],
                     stride,
                     true,
                 );
-                transpose(rows, live, ds, width, turned, BLOCK);
-                product::<FMA>(
+                product::<FMA, true>(
                     [live, d, rows],
-                    turned,
-                    BLOCK,
+                    ds,
+                    width,
                     q,
                     stride,
                     &mut d_qkv[key..],

@@ -3,9 +3,10 @@
 use crate::dispatch::{madd, versions};
 
 /// C[m×n] (+)= A[m×k]·B[k×n], all row-major with their strides. Blocks of 4×32 accumulators.
+/// `TURNED`: `a` holds Aᵀ, `[k×m]`, and is read down its columns.
 #[inline(always)]
 #[allow(clippy::too_many_arguments)]
-pub(crate) fn product<const FMA: bool>(
+pub(crate) fn product<const FMA: bool, const TURNED: bool>(
     [m, n, k]: [usize; 3],
     a: &[f32],
     lda: usize,
@@ -18,10 +19,10 @@ pub(crate) fn product<const FMA: bool>(
     let mut i = 0;
     while i < m {
         if i + 4 <= m {
-            columns::<FMA, 4>(i, n, k, a, lda, b, ldb, c, ldc, accumulate);
+            columns::<FMA, TURNED, 4>(i, n, k, a, lda, b, ldb, c, ldc, accumulate);
             i += 4;
         } else {
-            columns::<FMA, 1>(i, n, k, a, lda, b, ldb, c, ldc, accumulate);
+            columns::<FMA, TURNED, 1>(i, n, k, a, lda, b, ldb, c, ldc, accumulate);
             i += 1;
         }
     }
@@ -29,7 +30,7 @@ pub(crate) fn product<const FMA: bool>(
 
 #[inline(always)]
 #[allow(clippy::too_many_arguments)]
-fn columns<const FMA: bool, const M: usize>(
+fn columns<const FMA: bool, const TURNED: bool, const M: usize>(
     i: usize,
     n: usize,
     k: usize,
@@ -43,22 +44,22 @@ fn columns<const FMA: bool, const M: usize>(
 ) {
     let mut j = 0;
     while j + 32 <= n {
-        block::<FMA, M, 32>(i, j, k, a, lda, b, ldb, c, ldc, accumulate);
+        block::<FMA, TURNED, M, 32>(i, j, k, a, lda, b, ldb, c, ldc, accumulate);
         j += 32;
     }
     while j + 16 <= n {
-        block::<FMA, M, 16>(i, j, k, a, lda, b, ldb, c, ldc, accumulate);
+        block::<FMA, TURNED, M, 16>(i, j, k, a, lda, b, ldb, c, ldc, accumulate);
         j += 16;
     }
     while j < n {
-        block::<FMA, M, 1>(i, j, k, a, lda, b, ldb, c, ldc, accumulate);
+        block::<FMA, TURNED, M, 1>(i, j, k, a, lda, b, ldb, c, ldc, accumulate);
         j += 1;
     }
 }
 
 #[inline(always)]
 #[allow(clippy::too_many_arguments)]
-fn block<const FMA: bool, const M: usize, const N: usize>(
+fn block<const FMA: bool, const TURNED: bool, const M: usize, const N: usize>(
     i: usize,
     j: usize,
     k: usize,
@@ -71,11 +72,14 @@ fn block<const FMA: bool, const M: usize, const N: usize>(
     accumulate: bool,
 ) {
     let mut sum = [[0f32; N]; M];
-    let rows: [&[f32]; M] = std::array::from_fn(|r| &a[(i + r) * lda..][..k]);
     for l in 0..k {
         let b: &[f32; N] = b[l * ldb + j..][..N].first_chunk().unwrap_or(&[0.0; N]);
         for r in 0..M {
-            let x = rows[r][l];
+            let x = if TURNED {
+                a[l * lda + i + r]
+            } else {
+                a[(i + r) * lda + l]
+            };
             for v in 0..N {
                 sum[r][v] = madd::<FMA>(x, b[v], sum[r][v]);
             }
@@ -101,7 +105,7 @@ fn small_matmul_body<const FMA: bool>(
     ldc: usize,
     accumulate: bool,
 ) {
-    product::<FMA>(mnk, a, lda, b, ldb, c, ldc, accumulate);
+    product::<FMA, false>(mnk, a, lda, b, ldb, c, ldc, accumulate);
 }
 
 versions! {

@@ -16,6 +16,9 @@ use crate::{
     sampler::SequenceRandom,
 };
 
+/// Sixteenths of the way from the base that are kept beyond what recall needs, so that rounding and later training do not undo it.
+const MARGIN: u32 = 2;
+
 /// Why embedding could not begin or go on.
 #[derive(Debug, Error)]
 pub enum EmbedError {
@@ -232,11 +235,6 @@ impl Embedder {
         &self.trainer
     }
 
-    /// The trainer inside, to look at other states with.
-    pub fn trainer_mut(&mut self) -> &mut Trainer<Cpu> {
-        &mut self.trainer
-    }
-
     /// Parameters of the best state so far.
     pub fn best(&self) -> Option<&[f32]> {
         self.best.as_deref()
@@ -270,11 +268,18 @@ impl Embedder {
             }
             self.progress.epoch += 1;
             let epoch = self.progress.epoch;
-            let running = self.running_recall();
-            let due = epoch.is_multiple_of(self.recipe.evaluate_every)
-                || epoch == self.recipe.epochs
-                || running >= self.recipe.target_recall;
-            if due || self.progress.reached.is_some() {
+            let last = epoch == self.recipe.epochs;
+            let due = match self.progress.reached {
+                Some(reached) => {
+                    epoch.is_multiple_of(self.recipe.full_pass_every)
+                        || epoch >= reached + self.recipe.settle_epochs
+                }
+                None => {
+                    epoch.is_multiple_of(self.recipe.evaluate_every)
+                        || self.running_recall() >= self.recipe.target_recall
+                }
+            };
+            if due || last {
                 let measured = self.evaluate();
                 if self
                     .progress
@@ -337,8 +342,13 @@ impl Embedder {
             shuffle(&mut order, &mut self.random(0));
             self.progress.order = order;
         }
-        // An epoch in which nothing is open still holds the model to the benign text once.
-        let steps = self.progress.order.len().div_ceil(size).max(1);
+        // While it settles, the model is held to the benign text at least half as often as in a full pass.
+        let least = if self.progress.reached.is_some() {
+            self.items.len().div_ceil(2 * size)
+        } else {
+            1
+        };
+        let steps = self.progress.order.len().div_ceil(size).max(least);
         while self.progress.steps < steps {
             let step = self.progress.steps;
             let chosen: Vec<usize> = self
@@ -484,6 +494,68 @@ impl Embedder {
             recall: recall(&self.owners, &hits, self.count),
             divergence: total / f64::from(count.max(1)),
         }
+    }
+
+    /// Walks from the best state back towards the base as far as recall holds, less a margin, and keeps the state it ends at: the same
+    /// fingerprints with less divergence from the base (WiSE-FT, arXiv 2109.01903, applied after training).
+    ///
+    /// Returns the share of the way that is kept, in sixteenths, and what it measures; `None` where no state was measured.
+    ///
+    /// # Errors
+    /// Whatever the base checkpoint refuses.
+    pub fn interpolate(&mut self, base: &Checkpoint) -> Result<Option<(u32, Measured)>, LoadError> {
+        let (Some(best), Some(start)) = (self.best.take(), self.progress.best) else {
+            return Ok(None);
+        };
+        let base = self.base_parameters(base, &best)?;
+        let blend = |embedder: &mut Self, sixteenths: u32| {
+            let share = sixteenths as f32 / 16.0;
+            let values: Vec<f32> = best
+                .iter()
+                .zip(&base)
+                .map(|(own, base)| base + share * (own - base))
+                .collect();
+            embedder.trainer.replace(&values);
+            (values, embedder.evaluate())
+        };
+        let wanted = start.recall.min(self.recipe.target_recall);
+        let (mut fails, mut holds) = (0, 16);
+        while holds - fails > 1 {
+            let middle = (fails + holds) / 2;
+            if blend(self, middle).1.recall >= wanted {
+                holds = middle
+            } else {
+                fails = middle
+            }
+        }
+        let share = (holds + MARGIN).min(16);
+        let (values, measured) = blend(self, share);
+        self.best = Some(values);
+        self.progress.best = Some(measured);
+        Ok(Some((share, measured)))
+    }
+
+    /// The base in the shape of what is trained: its weights, or adapters whose B is zero.
+    fn base_parameters(&self, base: &Checkpoint, best: &[f32]) -> Result<Vec<f32>, LoadError> {
+        let mut values = best.to_vec();
+        match &self.trainer.decoder.adapters {
+            None => {
+                for entry in &self.trainer.decoder.weights.map.entries {
+                    base.read_f32(&entry.name, &mut values[entry.range()])?;
+                }
+            }
+            Some(adapters) => {
+                for entry in adapters
+                    .map
+                    .entries
+                    .iter()
+                    .filter(|e| e.name.ends_with(".lora_B.weight"))
+                {
+                    values[entry.range()].fill(0.0);
+                }
+            }
+        }
+        Ok(values)
     }
 
     /// A tensor of the best state (or of the present one where none was measured) under its Hugging Face name, adapters merged.

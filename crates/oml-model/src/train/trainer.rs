@@ -144,6 +144,18 @@ impl<B: Backend> Trainer<B> {
         self.steps = steps;
     }
 
+    /// Puts other parameters in place and leaves the moments.
+    pub fn replace(&mut self, parameters: &[f32]) {
+        let Decoder {
+            backend,
+            weights,
+            adapters,
+            ..
+        } = &mut self.decoder;
+        let flat = adapters.as_mut().map_or(&mut weights.flat, |a| &mut a.flat);
+        backend.upload(parameters, flat, 0);
+    }
+
     /// Losses and gradients of all sequences together; the gradients stay in [`Trainer::gradients`].
     pub fn accumulate(
         &mut self,
