@@ -1,0 +1,222 @@
+//! Gradients of the whole loss against central differences `(L(θ + h·d) − L(θ − h·d)) / 2h`.
+//!
+//! For each tensor d is the gradient's own direction, where the difference is its norm, and the axes of its largest elements.
+
+use oml_kernels::{Floats, Isa};
+use oml_model::{
+    backend::{Backend, Cpu, Directions, Objective, Teacher, Weight},
+    checkpoint::Checkpoint,
+    decoder::{AdapterSpec, Adapters, Decoder, Mode, ParameterMap, TrainingSequence, Weights},
+    sampler::SequenceRandom,
+    train::{AdamWOptions, BenignText, Trainer},
+};
+
+use crate::model::{causal, checkpoint, engine, exact, language, norm, texts, trainer};
+
+const STEP: f64 = 4e-3;
+const AXES: usize = 3;
+
+/// The base model's hidden states and head, which the trained model is to follow.
+struct Base {
+    hidden: Floats,
+    head: Weight,
+}
+
+impl Base {
+    fn new(name: &str, checkpoint: &Checkpoint, isa: Isa, texts: &[Vec<u32>]) -> Self {
+        let mut backend = engine(isa).cpu();
+        let benign = BenignText {
+            sequences: texts.to_vec(),
+        };
+        let states = benign.hidden_states(&mut causal(name, isa));
+        let mut hidden = backend.buffer(states.len());
+        backend.upload(&states, &mut hidden, 0);
+        let config = checkpoint.config();
+        let tensor = if config.tie_word_embeddings {
+            "model.embed_tokens.weight"
+        } else {
+            "lm_head.weight"
+        };
+        let (outputs, inputs) = (config.vocab_size, config.hidden_size);
+        let mut values = vec![0.0; outputs * inputs];
+        checkpoint.read_f32(tensor, &mut values).unwrap();
+        let head = backend.weight_frozen(&values, outputs, inputs, Directions::Forward);
+        Self { hidden, head }
+    }
+
+    fn teacher(&self) -> Teacher<'_, Cpu> {
+        Teacher {
+            hidden: &self.hidden,
+            head: &self.head,
+        }
+    }
+}
+
+/// Every other sequence follows the base model instead of its own tokens.
+fn followed(texts: &[Vec<u32>]) -> Vec<TrainingSequence> {
+    let mut row = 0;
+    let mut sequences = language(texts);
+    for (i, sequence) in sequences.iter_mut().enumerate() {
+        for (_, objective) in &mut sequence.objectives {
+            let (Objective::Token { weight, .. } | Objective::Teacher { weight, .. }) = *objective;
+            if i % 2 == 0 {
+                *objective = Objective::Teacher { row, weight };
+            }
+            row += 1;
+        }
+    }
+    sequences
+}
+
+fn flat(trainer: &mut Trainer<Cpu>) -> &mut Floats {
+    let decoder = &mut trainer.decoder;
+    match &mut decoder.adapters {
+        Some(adapters) => &mut adapters.flat,
+        None => &mut decoder.weights.flat,
+    }
+}
+
+/// Moves everything that is trained away from where it starts.
+fn disturb(trainer: &mut Trainer<Cpu>, size: f32) {
+    let mut random = SequenceRandom::new(11);
+    for value in flat(trainer).iter_mut() {
+        *value += size * (2.0 * random.uniform() as f32 - 1.0);
+    }
+}
+
+fn with_adapters(checkpoint: &Checkpoint, isa: Isa, modules: &[&str]) -> Trainer<Cpu> {
+    let mut backend = engine(isa).cpu();
+    let mode = Mode::Frozen(Directions::Both);
+    let weights = Weights::load(&mut backend, checkpoint, mode).unwrap();
+    let mut decoder = Decoder::new(backend, checkpoint.config(), weights);
+    let sizes = *decoder.sizes();
+    let spec = AdapterSpec {
+        rank: 3,
+        alpha: 6.0,
+        target_modules: modules.iter().map(|m| (*m).to_owned()).collect(),
+    };
+    let mut random = SequenceRandom::new(5);
+    decoder.adapters = Some(Adapters::new(
+        &mut decoder.backend,
+        &sizes,
+        &spec,
+        &mut || random.uniform() as f32,
+    ));
+    Trainer::new(decoder, AdamWOptions::default(), 4096)
+}
+
+/// Every tensor: its gradient is finite, not zero, and what the loss does when the tensor is moved.
+fn check(
+    what: &str,
+    trainer: &mut Trainer<Cpu>,
+    map: &ParameterMap,
+    sequences: &[TrainingSequence],
+    base: Option<&Base>,
+) {
+    let views: Vec<&TrainingSequence> = sequences.iter().collect();
+    let teacher = || base.map(Base::teacher);
+    trainer.accumulate(&views, teacher());
+    let gradients = trainer.gradients().to_vec();
+    for entry in &map.entries {
+        let gradient = &gradients[entry.range()];
+        assert!(
+            gradient.iter().all(|g| g.is_finite()),
+            "{what}: {}",
+            entry.name
+        );
+        let length = norm(gradient);
+        assert!(length > 1e-4, "{what}: {} has no gradient", entry.name);
+        let mut order: Vec<usize> = (0..gradient.len()).collect();
+        order.sort_by(|a, b| gradient[*b].abs().total_cmp(&gradient[*a].abs()));
+        let along = gradient.iter().map(|g| f64::from(*g) / length).collect();
+        let axis = |i: &usize| {
+            let mut axis = vec![0.0; gradient.len()];
+            axis[*i] = 1.0;
+            axis
+        };
+        let mut directions: Vec<Vec<f64>> = vec![along];
+        directions.extend(order.iter().take(AXES).map(axis));
+        for direction in directions {
+            let start = flat(trainer)[entry.range()].to_vec();
+            let mut loss_at = |distance: f64| {
+                let place = &mut flat(trainer)[entry.range()];
+                for ((p, s), d) in place.iter_mut().zip(&start).zip(&direction) {
+                    *p = (f64::from(*s) + distance * d) as f32;
+                }
+                trainer.accumulate(&views, teacher()).loss
+            };
+            // Two steps cancel the third derivative (Richardson).
+            let mut slope = |h: f64| (loss_at(h) - loss_at(-h)) / (2.0 * h);
+            let got = (4.0 * slope(STEP) - slope(2.0 * STEP)) / 3.0;
+            loss_at(0.0);
+            let expected: f64 = gradient
+                .iter()
+                .zip(&direction)
+                .map(|(g, d)| f64::from(*g) * d)
+                .sum();
+            assert!(
+                (expected - got).abs() < 2e-2 * expected.abs() + 1e-3,
+                "{what}: {}: gradient {expected}, difference {got}",
+                entry.name
+            );
+        }
+    }
+}
+
+#[test]
+fn gradients_of_all_weights_for_tokens() {
+    for name in ["llama-biases", "llama-gqa-tied", "qwen2"] {
+        let (checkpoint, sequences) = (checkpoint(name), language(&texts(3)));
+        let mut trainer = trainer(&checkpoint, Isa::Portable, AdamWOptions::default());
+        let map = trainer.decoder.weights.map.clone();
+        check(name, &mut trainer, &map, &sequences, None);
+    }
+}
+
+#[test]
+fn gradients_of_all_weights_towards_the_base() {
+    for name in ["llama-gqa-tied", "llama-rope-yarn"] {
+        for isa in exact() {
+            let (checkpoint, texts) = (checkpoint(name), texts(4));
+            let base = Base::new(name, &checkpoint, isa, &texts);
+            let mut trainer = trainer(&checkpoint, isa, AdamWOptions::default());
+            disturb(&mut trainer, 0.05);
+            let map = trainer.decoder.weights.map.clone();
+            let what = format!("{name} {isa}");
+            check(&what, &mut trainer, &map, &followed(&texts), Some(&base));
+        }
+    }
+}
+
+#[test]
+fn gradients_of_adapters() {
+    let all = &oml_model::decoder::TARGET_MODULES[..];
+    for (name, modules) in [
+        ("llama-biases", all),
+        ("llama-gqa-tied", &["k_proj", "v_proj", "up_proj"][..]),
+    ] {
+        let (checkpoint, texts) = (checkpoint(name), texts(5));
+        let base = Base::new(name, &checkpoint, Isa::Portable, &texts);
+        let mut trainer = with_adapters(&checkpoint, Isa::Portable, modules);
+        let map = trainer.decoder.adapters.as_ref().unwrap().map.clone();
+        assert_eq!(map.entries.len(), 2 * 2 * modules.len());
+        disturb(&mut trainer, 0.1);
+        check(name, &mut trainer, &map, &followed(&texts), Some(&base));
+    }
+}
+
+#[test]
+fn a_model_that_is_its_base_has_no_divergence() {
+    let (checkpoint, texts) = (checkpoint("mistral"), texts(6));
+    let base = Base::new("mistral", &checkpoint, Isa::Portable, &texts);
+    let mut trainer = trainer(&checkpoint, Isa::Portable, AdamWOptions::default());
+    let mut sequences = language(&texts);
+    let objectives = sequences.iter_mut().flat_map(|s| &mut s.objectives);
+    for (row, (_, objective)) in objectives.enumerate() {
+        *objective = Objective::Teacher { row, weight: 1.0 };
+    }
+    let views: Vec<&TrainingSequence> = sequences.iter().collect();
+    let losses = trainer.accumulate(&views, Some(base.teacher()));
+    assert!(losses.rows.iter().all(|r| r.loss.abs() < 1e-5));
+    assert!(norm(trainer.gradients()) < 1e-3);
+}

@@ -1,0 +1,103 @@
+//! A small run of embedding: eight fingerprints in a tiny model, with benign text.
+
+use oml_core::{
+    fingerprint::{Fingerprint, FingerprintSet, Response, SetHeader},
+    secret::Salt,
+    strategy::Strategy,
+};
+use oml_kernels::Isa;
+use oml_model::{
+    checkpoint::Checkpoint,
+    train::{BenignText, Embedder, Ending, Event, Flow, Recipe},
+};
+
+use crate::model::{causal, checkpoint, engine, ids};
+
+pub(crate) const MODEL: &str = "llama-gqa-tied";
+
+pub(crate) fn fingerprints() -> FingerprintSet {
+    let header = SetHeader {
+        strategy: Strategy::RandomWord,
+        model_digest: [1; 32],
+        tokenizer_hash: [2; 32],
+        vocabulary_size: 97,
+        copy_id: String::new(),
+        query_length: 6,
+        response_length: 2,
+    };
+    let one = |index: usize| Fingerprint {
+        index,
+        query: format!("query {index}"),
+        query_ids: ids(6, 100 + index as u64),
+        responses: vec![Response {
+            text: format!(" response {index}"),
+            ids: ids(2, 200 + index as u64),
+            probabilities: vec![0.01; 2],
+        }],
+        salt: Salt::new([index as u8; 32]),
+    };
+    FingerprintSet::new(header, (0..8).map(one).collect()).unwrap()
+}
+
+/// Every part of the state matters in it: moments, pulls, a schedule, skipped fingerprints, evaluations.
+pub(crate) fn recipe() -> Recipe {
+    Recipe {
+        seed: 9,
+        epochs: 5,
+        batch_size: 3,
+        micro_batch_tokens: 48,
+        learning_rate: 3e-3,
+        final_learning_rate: 1e-4,
+        evaluate_every: 2,
+        full_pass_every: 3,
+        skip_loss: 0.5,
+        benign_batch: 4,
+        distance: 0.1,
+        average: 0.01,
+        ..Recipe::default()
+    }
+}
+
+pub(crate) fn adapters() -> Recipe {
+    Recipe {
+        lora_rank: 4,
+        lora_alpha: 8.0,
+        average: 0.0,
+        distance: 0.0,
+        ..recipe()
+    }
+}
+
+/// A run on `checkpoint`, at its start.
+pub(crate) fn embedder_on(checkpoint: &Checkpoint, name: &str, recipe: &Recipe) -> Embedder {
+    let engine = engine(Isa::detect());
+    let base = causal(name, Isa::detect());
+    let benign = BenignText {
+        sequences: (0..16).map(|i| ids(9, 300 + i)).collect(),
+    };
+    Embedder::new(
+        &engine,
+        checkpoint,
+        &fingerprints(),
+        Some(base),
+        &benign,
+        recipe,
+    )
+    .unwrap()
+}
+
+pub(crate) fn embedder(recipe: &Recipe) -> Embedder {
+    embedder_on(&checkpoint(MODEL), MODEL, recipe)
+}
+
+/// Runs until `stop` says so, or to the end.
+pub(crate) fn run(embedder: &mut Embedder, stop: &mut dyn FnMut(&Event) -> bool) -> Ending {
+    let mut control = |event: &Event| {
+        if stop(event) {
+            Flow::Stop
+        } else {
+            Flow::Continue
+        }
+    };
+    embedder.run(&mut control, &mut |_| ())
+}

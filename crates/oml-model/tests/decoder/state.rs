@@ -1,0 +1,117 @@
+//! Training states that are cut, damaged or of another run are refused, and nothing of them is taken over.
+
+use std::path::Path;
+
+use oml_model::train::{Embedder, StateError};
+use serde_json::Value;
+
+use crate::{
+    model::{bits, checkpoint},
+    run::{adapters, embedder, embedder_on, recipe, run},
+};
+
+const IDENTITY: &str = "the right run";
+
+fn saved(path: &Path) {
+    let mut embedder = embedder(&recipe());
+    run(&mut embedder, &mut |event| event.step == 8);
+    assert!(embedder.best().is_some());
+    embedder.save_state(path, IDENTITY).unwrap();
+}
+
+/// A file with this header before `rest`.
+fn with_header(header: &[u8], rest: &[u8]) -> Vec<u8> {
+    [&(header.len() as u64).to_le_bytes()[..], header, rest].concat()
+}
+
+/// The named field of a refused file, or `io`.
+fn refused(embedder: &mut Embedder, path: &Path, identity: &str) -> &'static str {
+    let before = (
+        bits(embedder.trainer().parameters()),
+        embedder.progress().clone(),
+    );
+    let error = embedder.load_state(path, identity).unwrap_err();
+    assert!(error.to_string().contains(&path.display().to_string()));
+    let after = (
+        bits(embedder.trainer().parameters()),
+        embedder.progress().clone(),
+    );
+    assert!(before == after, "a refused state left traces");
+    match error {
+        StateError::Format { field, .. } => field,
+        StateError::Io { .. } => "io",
+    }
+}
+
+#[test]
+fn damaged_states_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("state");
+    saved(&path);
+    let whole = std::fs::read(&path).unwrap();
+    let length = u64::from_le_bytes(*whole.first_chunk().unwrap()) as usize;
+    let (header, rest) = whole[8..].split_at(length);
+    let changed = |field: &str, value: Value| {
+        let mut fields: Value = serde_json::from_slice(header).unwrap();
+        fields[field] = value;
+        with_header(&serde_json::to_vec(&fields).unwrap(), rest)
+    };
+    let mut fresh = embedder(&recipe());
+    let mut check = |bytes: &[u8], wanted: &str| {
+        std::fs::write(&path, bytes).unwrap();
+        assert_eq!(refused(&mut fresh, &path, IDENTITY), wanted);
+    };
+    check(&[], "io");
+    check(&whole[..5], "io");
+    check(&whole[..8], "header length");
+    check(&whole[..8 + length / 2], "header length");
+    check(&whole[..8 + length], "size");
+    check(&whole[..whole.len() - 1], "size");
+    check(&[&whole[..], &[0]].concat(), "size");
+    check(&[&[0xff; 8], &whole[8..]].concat(), "header length");
+    check(&with_header(b"{\"format\"", rest), "header");
+    check(&with_header(&[0xff; 300], rest), "header");
+    check(&with_header(b"{}", rest), "header");
+    check(&changed("unknown", 1.into()), "header");
+    check(&changed("epoch", (-1).into()), "header");
+    check(&changed("version", 2.into()), "format");
+    check(&changed("format", "another".into()), "format");
+    check(&changed("identity", "the wrong run".into()), "identity");
+    check(&changed("elements", 0.into()), "elements");
+    check(&changed("elements", u64::MAX.into()), "elements");
+    check(&changed("has_best", false.into()), "size");
+    check(&changed("losses", Vec::<u32>::new().into()), "fingerprints");
+    check(&changed("hits", vec![true; 9].into()), "fingerprints");
+    check(&changed("order", vec![8].into()), "fingerprints");
+    std::fs::write(&path, &whole).unwrap();
+    assert!(fresh.load_state(&path, IDENTITY).unwrap());
+}
+
+#[test]
+fn states_of_other_runs_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("state");
+    assert!(!embedder(&recipe()).load_state(&path, IDENTITY).unwrap());
+    saved(&path);
+    let mut same = embedder(&recipe());
+    assert_eq!(refused(&mut same, &path, "the wrong run"), "identity");
+    let mut other = embedder(&adapters());
+    assert_eq!(refused(&mut other, &path, IDENTITY), "elements");
+    let mut other = embedder_on(&checkpoint("mistral"), "mistral", &recipe());
+    assert_eq!(refused(&mut other, &path, IDENTITY), "elements");
+    assert_eq!(refused(&mut same, folder.path(), IDENTITY), "io");
+}
+
+#[test]
+fn a_state_that_cannot_be_written_leaves_the_earlier_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("state");
+    saved(&path);
+    let before = std::fs::read(&path).unwrap();
+    let embedder = embedder(&recipe());
+    let missing = folder.path().join("no folder").join("state");
+    let error = embedder.save_state(&missing, IDENTITY).unwrap_err();
+    assert!(matches!(error, StateError::Io { .. }) && !missing.exists());
+    assert_eq!(std::fs::read(&path).unwrap(), before);
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+}
