@@ -3,8 +3,8 @@
 use oml_model::train::{Embedder, Ending, Recipe};
 
 use crate::{
-    model::{bits, checkpoint},
-    run::{MODEL, adapters, embedder, recipe, run},
+    model::bits,
+    run::{adapters, embedder, recipe, run},
 };
 
 const IDENTITY: &str = "a tiny run";
@@ -79,35 +79,4 @@ fn the_same_seed_gives_the_same_weights() {
     };
     assert!(weights(9) == weights(9));
     assert!(weights(9) != weights(10));
-}
-
-#[test]
-fn a_run_learns_and_keeps_its_best_state() {
-    let recipe = Recipe {
-        epochs: 60,
-        distance: 0.0,
-        average: 0.0,
-        ..recipe()
-    };
-    let mut embedder = embedder(&recipe);
-    let mut measured = Vec::new();
-    let ending = run(&mut embedder, &mut |event| {
-        measured.extend(event.measured);
-        false
-    });
-    assert_eq!(ending, Ending::Target);
-    let best = embedder.progress().best.unwrap();
-    assert!(best.recall == 1.0 && best.divergence > 0.0);
-    let least = measured
-        .iter()
-        .filter(|m| m.recall == 1.0)
-        .map(|m| m.divergence);
-    assert_eq!(least.reduce(f64::min), Some(best.divergence));
-
-    let (base, name) = (checkpoint(MODEL), "model.layers.1.mlp.up_proj.weight");
-    let entry = embedder.trainer().decoder.weights.map.get(name).unwrap();
-    let range = entry.range();
-    let mut tensor = vec![0.0; range.len()];
-    embedder.tensor(&base, name, &mut tensor).unwrap();
-    assert!(bits(&tensor) == bits(&embedder.best().unwrap()[range]));
 }
