@@ -1,245 +1,389 @@
-//! The two workloads that speed is measured on: a training step and a batched decode.
+//! Workloads to time the engine with, and the two rates of the machine that set their floor.
 //!
-//! Tokens follow a fixed formula, so that another program can do the same work: `(7919·s + 104729·t + 31·s·t² + 17) mod V`
-//! for token t of sequence s. Floating-point operations are those of the matrix products alone: 2 per weight and token forward,
-//! 4 more backward (2 where the weight is frozen), the head on the rows that have a loss.
-
-use std::time::Instant;
+//! - step: one AdamW step. W1 is 16 sequences of 48 tokens with the loss on the last 16 of each; an embedding batch has
+//!   lengths 17 to 48 in a fixed shuffle and the loss on the last token.
+//! - decode (W2): 16 prompts of 32 tokens, 16 new tokens each, greedily.
+//!
+//! Multiplications and additions of the matrix products, per token and weight: 2 forward, 2 for the gradient of the input, 2
+//! for that of the weight; a frozen weight has no third. Attention and element-wise work are not counted.
+//!
+//! floor = products / rate of a product whose packed operands lie in the cache + bytes / memory rate, where the bytes are
+//! those of the optimizer's sweep (gradients, masters, both moments: 28 per trained weight) or, in decoding, the weights
+//! once per token.
 
 use oml_core::model::{LanguageModel, ModelError, Sampling};
-use thiserror::Error;
+use oml_kernels::{Form, Packed, Pool, for_each_chunk, matmul, pack};
 
-use crate::{
-    backend::{Directions, Objective},
-    causal::CausalModel,
-    checkpoint::Checkpoint,
-    decoder::{
-        AdapterSpec, Adapters, Decoder, LoadError, Mode, Sizes, TARGET_MODULES, TrainingSequence,
-        Weights,
-    },
-    engine::Engine,
-    sampler::SequenceRandom,
-    train::{AdamWOptions, Pull, Trainer},
+use crate::backend::{Cpu, Directions, Objective};
+use crate::causal::CausalModel;
+use crate::checkpoint::Checkpoint;
+use crate::decoder::{
+    AdapterSpec, Adapters, Decoder, LoadError, Mode, Sizes, TARGET_MODULES, TrainingSequence,
+    Weights,
 };
+use crate::engine::Engine;
+use crate::train::{AdamWOptions, Pull, Trainer};
 
-/// Why a workload could not run.
-#[derive(Debug, Error)]
-pub enum BenchError {
-    /// The model could not be loaded.
-    #[error(transparent)]
-    Load(#[from] LoadError),
-    /// The model could not generate.
-    #[error(transparent)]
-    Model(#[from] ModelError),
-}
+const MICRO_BATCH: usize = 2048;
+const LORA_RANK: usize = 16;
+const LORA_ALPHA: f32 = 32.0;
+const LEARNING_RATE: f32 = 1e-5;
+/// Bytes read and written per trained weight by AdamW: gradient 4, master 8, moments 16.
+const SWEEP_BYTES: f64 = 28.0;
+const W1: (usize, usize, usize) = (16, 48, 16);
+const W2: (usize, usize, usize) = (16, 32, 16);
 
-/// A training step to measure.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct StepOptions {
-    /// Rank-16 adapters on every linear map of the layers instead of all weights.
-    pub lora: bool,
-    /// Packed tokens of sequences of 17 + (13·i mod 32) tokens with a loss on their last one; `None` is 16 sequences of 48 tokens
-    /// with a loss on the last 16.
-    pub tokens: Option<usize>,
-    /// Steps that are not measured.
-    pub warm_up: usize,
-    /// Steps that are measured.
-    pub repeats: usize,
-}
-
-/// What a workload took.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Measurement {
-    /// Seconds of each repeat.
-    pub seconds: Vec<f64>,
-    /// Tokens read or written in one repeat.
+/// How much there is to do in one run of a workload.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Work {
+    /// Tokens processed (decode: generated).
     pub tokens: usize,
-    /// Floating-point operations of the matrix products of one repeat.
-    pub flop: f64,
+    /// Multiplications and additions in matrix products.
+    pub operations: f64,
+    /// Bytes that must pass between memory and processor once.
+    pub bytes: f64,
 }
 
-impl Measurement {
-    /// Median of the repeats.
-    pub fn median(&self) -> f64 {
-        let mut sorted = self.seconds.clone();
-        sorted.sort_by(f64::total_cmp);
-        sorted.get(sorted.len() / 2).copied().unwrap_or(f64::NAN)
+/// One training step, ready to run again and again.
+pub struct Step {
+    trainer: Trainer<Cpu>,
+    sequences: Vec<TrainingSequence>,
+    work: Work,
+}
+
+impl Step {
+    /// W1, or an embedding batch of `tokens` packed tokens; on all parameters, or on low-rank adapters of all maps.
+    ///
+    /// # Errors
+    /// Whatever the checkpoint refuses.
+    pub fn new(
+        engine: &Engine,
+        checkpoint: &Checkpoint,
+        tokens: Option<usize>,
+        lora: bool,
+    ) -> Result<Self, LoadError> {
+        let mut backend = engine.cpu();
+        let mode = if lora {
+            Mode::Frozen(Directions::Both)
+        } else {
+            Mode::Trainable
+        };
+        let weights = Weights::load(&mut backend, checkpoint, mode)?;
+        let mut decoder = Decoder::new(backend, checkpoint.config(), weights);
+        let sizes = *decoder.sizes();
+        if lora {
+            let spec = AdapterSpec {
+                rank: LORA_RANK,
+                alpha: LORA_ALPHA,
+                target_modules: TARGET_MODULES.map(str::to_owned).to_vec(),
+            };
+            let mut state = 0u32;
+            let mut uniform = || {
+                state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                state as f32 / u32::MAX as f32
+            };
+            decoder.adapters = Some(Adapters::new(
+                &mut decoder.backend,
+                &sizes,
+                &spec,
+                &mut uniform,
+            ));
+        }
+        let sequences: Vec<TrainingSequence> = match tokens {
+            None => (0..W1.0)
+                .map(|s| sequence(&sizes, s, W1.1, W1.2, W1.0 * W1.2))
+                .collect(),
+            Some(tokens) => {
+                let lengths = packed_lengths(tokens);
+                lengths
+                    .iter()
+                    .enumerate()
+                    .map(|(s, length)| sequence(&sizes, s, *length, 1, lengths.len()))
+                    .collect()
+            }
+        };
+        let work = step_work(&sizes, &sequences, lora);
+        Ok(Self {
+            trainer: Trainer::new(decoder, AdamWOptions::default(), MICRO_BATCH),
+            sequences,
+            work,
+        })
+    }
+
+    /// How much one step is.
+    pub fn work(&self) -> Work {
+        self.work
+    }
+
+    /// Takes the step; returns the loss before it.
+    pub fn run(&mut self) -> f64 {
+        let sequences: Vec<&TrainingSequence> = self.sequences.iter().collect();
+        self.trainer
+            .step(&sequences, None, LEARNING_RATE, Pull::default())
+            .loss
     }
 }
 
-fn token(s: usize, t: usize, vocabulary: usize) -> u32 {
-    ((7919 * s + 104_729 * t + 31 * s * t * t + 17) % vocabulary) as u32
+/// W2, ready to run again and again.
+pub struct Decode {
+    model: CausalModel,
+    prompts: Vec<Vec<u32>>,
+    work: Work,
 }
 
-/// The sequences of a measured step.
-pub fn step_sequences(tokens: Option<usize>, vocabulary: usize) -> Vec<TrainingSequence> {
-    let lengths: Vec<(usize, usize)> = match tokens {
-        None => vec![(48, 16); 16],
-        Some(limit) => {
-            let (mut lengths, mut used) = (Vec::new(), 0);
-            while used < limit {
-                let length = (17 + 13 * lengths.len() % 32).min(limit - used).max(2);
-                used += length;
-                lengths.push((length, 1));
-            }
-            lengths
+impl Decode {
+    /// Greedy decoding with the model.
+    ///
+    /// # Errors
+    /// Whatever the checkpoint refuses.
+    pub fn new(engine: &Engine, checkpoint: &Checkpoint) -> Result<Self, LoadError> {
+        let model = CausalModel::load(engine, checkpoint)?;
+        let sizes = Sizes::new(checkpoint.config());
+        let prompts = (0..W2.0)
+            .map(|s| (0..W2.1).map(|t| token(&sizes, s, t)).collect())
+            .collect();
+        let (layers, head) = linear_weights(&sizes);
+        let read = W2.0 * (W2.1 + W2.2 - 1);
+        let bytes_per_weight = if engine.isa() == oml_kernels::Isa::Amx {
+            2.0
+        } else {
+            4.0
+        };
+        let work = Work {
+            tokens: W2.0 * W2.2,
+            operations: 2.0 * (layers * read as f64 + head * (W2.0 * W2.2) as f64),
+            bytes: bytes_per_weight * (layers + head) * W2.2 as f64,
+        };
+        Ok(Self {
+            model,
+            prompts,
+            work,
+        })
+    }
+
+    /// How much one run is.
+    pub fn work(&self) -> Work {
+        self.work
+    }
+
+    /// Generates for all prompts.
+    ///
+    /// # Errors
+    /// The model's.
+    pub fn run(&mut self) -> Result<(), ModelError> {
+        let prompts: Vec<&[u32]> = self.prompts.iter().map(Vec::as_slice).collect();
+        let sampling = Sampling {
+            max_tokens: W2.2,
+            temperature: 0.0,
+            top_k: 0,
+            top_p: 1.0,
+            stop: Vec::new(),
+        };
+        self.model
+            .generate(&prompts, &vec![0; prompts.len()], &sampling)
+            .map(drop)
+    }
+}
+
+/// A product whose packed operands lie in the cache: the fastest that products get.
+pub struct Product {
+    pool: Pool,
+    a: Packed,
+    b: Packed,
+    c: Vec<f32>,
+}
+
+impl Product {
+    const SIZE: usize = 768;
+
+    /// The product, ready to run.
+    pub fn new(engine: &Engine) -> Self {
+        let pool = Pool::new(engine.threads());
+        let n = Self::SIZE;
+        let source: Vec<f32> = (0..n * n).map(|i| (i % 13) as f32 - 6.0).collect();
+        let (mut a, mut b) = (
+            Packed::new(engine.isa(), Form::Left),
+            Packed::new(engine.isa(), Form::Right),
+        );
+        pack(&pool, &source, n, n, n, &mut [&mut a]);
+        pack(&pool, &source, n, n, n, &mut [&mut b]);
+        Self {
+            pool,
+            a,
+            b,
+            c: vec![0.0; n * n],
         }
-    };
-    let rows: usize = lengths.iter().map(|(_, answers)| answers).sum();
-    let sequence = |(s, (length, answers)): (usize, &(usize, usize))| {
-        let ids: Vec<u32> = (0..*length).map(|t| token(s, t, vocabulary)).collect();
-        let objective = |p: usize| {
+    }
+
+    /// Multiplications and additions of one run.
+    pub fn operations(&self) -> f64 {
+        2.0 * (Self::SIZE as f64).powi(3)
+    }
+
+    /// Multiplies.
+    pub fn run(&mut self) {
+        matmul(&self.pool, &self.a, &self.b, &mut self.c, Self::SIZE, false);
+    }
+}
+
+/// A sweep over more memory than any cache holds, reading and writing each element.
+pub struct Sweep {
+    pool: Pool,
+    data: Vec<f32>,
+}
+
+impl Sweep {
+    const ELEMENTS: usize = 1 << 26;
+    const CHUNK: usize = 1 << 16;
+
+    /// The sweep, ready to run.
+    pub fn new(engine: &Engine) -> Self {
+        Self {
+            pool: Pool::new(engine.threads()),
+            data: vec![1.0; Self::ELEMENTS],
+        }
+    }
+
+    /// Bytes read and written in one run.
+    pub fn bytes(&self) -> f64 {
+        8.0 * Self::ELEMENTS as f64
+    }
+
+    /// Sweeps.
+    pub fn run(&mut self) {
+        for_each_chunk(&self.pool, &mut self.data, Self::CHUNK, |_, piece| {
+            piece.iter_mut().for_each(|v| *v += 1.0)
+        });
+    }
+}
+
+/// A token without meaning, the same as in the PyTorch workloads.
+fn token(sizes: &Sizes, s: usize, t: usize) -> u32 {
+    ((7919 * s + 104_729 * t + 31 * s * t * t + 17) % sizes.vocabulary) as u32
+}
+
+fn sequence(
+    sizes: &Sizes,
+    s: usize,
+    length: usize,
+    response: usize,
+    responses: usize,
+) -> TrainingSequence {
+    let ids: Vec<u32> = (0..length).map(|t| token(sizes, s, t)).collect();
+    let weight = 1.0 / responses as f32;
+    let objectives = (length - response - 1..length - 1)
+        .map(|position| {
             (
-                p,
+                position,
                 Objective::Token {
-                    id: ids[p + 1],
-                    weight: 1.0 / rows as f32,
+                    id: ids[position + 1],
+                    weight,
                 },
             )
-        };
-        TrainingSequence {
-            objectives: (length - answers - 1..length - 1).map(objective).collect(),
-            ids,
-        }
-    };
-    lengths.iter().enumerate().map(sequence).collect()
-}
-
-fn layer_weights(sizes: &Sizes) -> f64 {
-    let (h, i) = (sizes.hidden as f64, sizes.intermediate as f64);
-    let attention = h * (sizes.heads.qkv_width() + sizes.heads.query_width()) as f64;
-    sizes.layers as f64 * (attention + 3.0 * h * i)
-}
-
-/// Measures training steps.
-///
-/// # Errors
-/// A model that cannot be loaded.
-pub fn step(
-    engine: &Engine,
-    checkpoint: &Checkpoint,
-    options: StepOptions,
-) -> Result<Measurement, BenchError> {
-    let mut backend = engine.cpu();
-    let mode = if options.lora {
-        Mode::Frozen(Directions::Both)
-    } else {
-        Mode::Trainable
-    };
-    let weights = Weights::load(&mut backend, checkpoint, mode)?;
-    let mut decoder = Decoder::new(backend, checkpoint.config(), weights);
-    let sizes = *decoder.sizes();
-    if options.lora {
-        let spec = AdapterSpec {
-            rank: 16,
-            alpha: 32.0,
-            target_modules: TARGET_MODULES.map(str::to_owned).to_vec(),
-        };
-        let mut random = SequenceRandom::new(0);
-        decoder.adapters = Some(Adapters::new(
-            &mut decoder.backend,
-            &sizes,
-            &spec,
-            &mut || random.uniform() as f32,
-        ));
-    }
-    let mut trainer = Trainer::new(
-        decoder,
-        AdamWOptions {
-            weight_decay: 0.01,
-            ..AdamWOptions::default()
-        },
-        2048,
-    );
-    let sequences = step_sequences(options.tokens, sizes.vocabulary);
-    let views: Vec<&TrainingSequence> = sequences.iter().collect();
-    let tokens: usize = sequences.iter().map(|s| s.ids.len()).sum();
-    let rows: usize = sequences.iter().map(|s| s.objectives.len()).sum();
-    let passes = if options.lora { 4.0 } else { 6.0 };
-    let head = (sizes.vocabulary * sizes.hidden) as f64;
-    let flop = passes * (layer_weights(&sizes) * tokens as f64 + head * rows as f64);
-    let seconds = timed(options.warm_up, options.repeats, || {
-        trainer.step(&views, None, 1e-5, Pull::default());
-    });
-    Ok(Measurement {
-        seconds,
-        tokens,
-        flop,
-    })
-}
-
-/// A batched greedy decode to measure.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct DecodeOptions {
-    /// Sequences.
-    pub batch: usize,
-    /// Tokens of each prompt.
-    pub prompt: usize,
-    /// Tokens written for each.
-    pub new_tokens: usize,
-    /// Decodes that are not measured.
-    pub warm_up: usize,
-    /// Decodes that are measured.
-    pub repeats: usize,
-}
-
-/// Measures greedy decoding.
-///
-/// # Errors
-/// A model that cannot be loaded, or that cannot read so many tokens.
-pub fn decode(
-    engine: &Engine,
-    checkpoint: &Checkpoint,
-    options: DecodeOptions,
-) -> Result<Measurement, BenchError> {
-    let mut model = CausalModel::load(engine, checkpoint)?;
-    let sizes = *model.decoder().sizes();
-    let prompts: Vec<Vec<u32>> = (0..options.batch)
-        .map(|s| {
-            (0..options.prompt)
-                .map(|t| token(s, t, sizes.vocabulary))
-                .collect()
         })
         .collect();
-    let views: Vec<&[u32]> = prompts.iter().map(Vec::as_slice).collect();
-    let sampling = Sampling {
-        max_tokens: options.new_tokens,
-        temperature: 0.0,
-        top_k: 0,
-        top_p: 1.0,
-        stop: Vec::new(),
-    };
-    let seeds = vec![0; options.batch];
-    let mut failure = None;
-    let seconds = timed(options.warm_up, options.repeats, || {
-        if let Err(error) = model.generate(&views, &seeds, &sampling) {
-            failure = Some(error);
-        }
-    });
-    if let Some(error) = failure {
-        return Err(error.into());
-    }
-    let read = options.batch * (options.prompt + options.new_tokens.saturating_sub(1));
-    let head = (sizes.vocabulary * sizes.hidden) as f64;
-    let flop = 2.0
-        * (layer_weights(&sizes) * read as f64
-            + head * (options.batch * options.new_tokens) as f64);
-    Ok(Measurement {
-        seconds,
-        tokens: options.batch * options.new_tokens,
-        flop,
-    })
+    TrainingSequence { ids, objectives }
 }
 
-fn timed(warm_up: usize, repeats: usize, mut work: impl FnMut()) -> Vec<f64> {
-    for _ in 0..warm_up {
-        work();
+/// Lengths 17 to 48 in a fixed shuffle, `tokens` in all.
+fn packed_lengths(tokens: usize) -> Vec<usize> {
+    let (mut lengths, mut left) = (Vec::new(), tokens.max(2));
+    while left > 0 {
+        let length = 17 + 13 * lengths.len() % 32;
+        // A rest too short for a sequence of its own goes to the last one.
+        let length = if left < length + 17 { left } else { length };
+        lengths.push(length);
+        left -= length;
     }
-    (0..repeats)
-        .map(|_| {
-            let start = Instant::now();
-            work();
-            start.elapsed().as_secs_f64()
-        })
-        .collect()
+    lengths
+}
+
+/// Weights in the layers' linear maps, and in the head.
+fn linear_weights(sizes: &Sizes) -> (f64, f64) {
+    let hidden = sizes.hidden;
+    let layer =
+        hidden * (sizes.heads.qkv_width() + sizes.heads.query_width() + 3 * sizes.intermediate);
+    (
+        (sizes.layers * layer) as f64,
+        (sizes.vocabulary * hidden) as f64,
+    )
+}
+
+/// Weights in low-rank adapters of all maps.
+fn adapter_weights(sizes: &Sizes) -> f64 {
+    let (hidden, inner) = (sizes.hidden, sizes.intermediate);
+    let (query, kv) = (sizes.heads.query_width(), sizes.heads.kv_width());
+    let ends = (hidden + query) + 2 * (hidden + kv) + (query + hidden) + 3 * (hidden + inner);
+    (sizes.layers * LORA_RANK * ends) as f64
+}
+
+fn step_work(sizes: &Sizes, sequences: &[TrainingSequence], lora: bool) -> Work {
+    let tokens: usize = sequences.iter().map(|s| s.ids.len()).sum();
+    let rows: usize = sequences.iter().map(|s| s.objectives.len()).sum();
+    let (layers, head) = linear_weights(sizes);
+    let products = |trained: bool| if trained { 6.0 } else { 4.0 };
+    let adapters = if lora { adapter_weights(sizes) } else { 0.0 };
+    let operations = tokens as f64 * (products(!lora) * layers + 6.0 * adapters)
+        + rows as f64 * products(!lora) * head;
+    let trained = if lora { adapters } else { layers + head };
+    Work {
+        tokens,
+        operations,
+        bytes: SWEEP_BYTES * trained,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use oml_kernels::AttentionShape;
+
+    use super::*;
+    use crate::backend::Heads;
+
+    fn smollm2_135m() -> Sizes {
+        let shape = AttentionShape {
+            heads: 9,
+            kv_heads: 3,
+            head_dim: 64,
+            scale: 0.125,
+        };
+        Sizes {
+            hidden: 576,
+            intermediate: 1536,
+            vocabulary: 49_152,
+            layers: 30,
+            heads: Heads { shape },
+            eps: 1e-5,
+        }
+    }
+
+    #[test]
+    fn w1_on_smollm2_is_533_billion_operations() {
+        let sizes = smollm2_135m();
+        let sequences: Vec<_> = (0..W1.0)
+            .map(|s| sequence(&sizes, s, W1.1, W1.2, W1.0 * W1.2))
+            .collect();
+        let work = step_work(&sizes, &sequences, false);
+        assert_eq!(work.tokens, 768);
+        assert!(
+            (work.operations / 1e9 - 533.0).abs() < 1.0,
+            "{}",
+            work.operations
+        );
+    }
+
+    #[test]
+    fn packed_lengths_fill_the_batch() {
+        for tokens in [2, 17, 33, 34, 100, 8192] {
+            let lengths = packed_lengths(tokens);
+            assert_eq!(lengths.iter().sum::<usize>(), tokens);
+            assert!(
+                lengths
+                    .iter()
+                    .all(|length| *length >= 17.min(tokens) && *length < 65),
+                "{lengths:?}"
+            );
+        }
+        assert_eq!(packed_lengths(8192)[..4], [17, 30, 43, 24]);
+    }
 }

@@ -96,7 +96,7 @@ impl CausalModel {
         self.limit
     }
 
-    fn isa(&self) -> Isa {
+    pub(crate) fn isa(&self) -> Isa {
         self.decoder.backend.isa()
     }
 

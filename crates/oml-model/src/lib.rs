@@ -8,6 +8,7 @@ pub mod checkpoint;
 pub mod config;
 pub mod decoder;
 pub mod engine;
+pub mod eval;
 pub mod fetch;
 pub mod sampler;
 pub mod tokenizer;

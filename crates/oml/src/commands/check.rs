@@ -1,0 +1,251 @@
+//! `oml check`: asks a model every query of a set in one teacher-forced pass.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Instant;
+
+use clap::Args;
+use oml_core::check::{self, CheckReport, Control};
+use oml_core::fingerprint::FingerprintSet;
+use oml_core::model::{LanguageModel as _, TokenScore};
+use oml_model::engine::Engine;
+use serde::Serialize;
+
+use super::workbench::{self, Opened};
+use crate::cli::{GlobalArgs, OwnerArgs};
+use crate::error::ExitStatus;
+use crate::printer::Printer;
+use crate::seconds;
+
+/// Flags of `oml check`.
+#[derive(Debug, Args)]
+pub(crate) struct CheckArgs {
+    /// Suspect model: a Hugging Face folder or a GGUF file
+    #[arg(long, value_name = "DIR")]
+    pub(crate) model: PathBuf,
+    /// Fingerprints file made by `oml generate`
+    #[arg(long, value_name = "FILE")]
+    pub(crate) fingerprints: PathBuf,
+    #[command(flatten)]
+    pub(crate) owner: OwnerArgs,
+    /// A model that never saw the fingerprints, to measure how often one answers by chance (repeatable; the worst counts)
+    #[arg(long, value_name = "DIR")]
+    pub(crate) control: Vec<PathBuf>,
+    /// Largest p-value at which the answer is "present"
+    #[arg(long, value_name = "P", default_value = "1e-6")]
+    pub(crate) alpha: f64,
+}
+
+pub(super) fn run(
+    args: &CheckArgs,
+    global: &GlobalArgs,
+    printer: &Printer,
+) -> anyhow::Result<ExitStatus> {
+    let started = Instant::now();
+    let engine = workbench::engine(global)?;
+    let owner = workbench::owner(&workbench::owner_path(&args.owner)?)?;
+    let set = workbench::fingerprints(&args.fingerprints, &owner)?;
+    let mut controls = Vec::new();
+    for path in &args.control {
+        let mut control = workbench::open(&engine, path, printer)?;
+        let scores = scores(&mut control, &set)?;
+        controls.push(Control {
+            name: control.name,
+            count: set.count(),
+            hits: check::count_hits(&set, &scores)?,
+        });
+    }
+    let mut suspect = workbench::open(&engine, &args.model, printer)?;
+    let scores = scores(&mut suspect, &set)?;
+    let report = check::check(&set, &scores, &controls, args.alpha)?;
+    let output = Output::new(
+        &suspect.name,
+        &report,
+        &controls,
+        started.elapsed().as_secs_f64(),
+    );
+    printer.result(
+        &output,
+        &Text {
+            output: &output,
+            engine,
+        },
+    )?;
+    Ok(if report.present {
+        ExitStatus::Yes
+    } else {
+        ExitStatus::No
+    })
+}
+
+/// Scores of every response under a model with the set's own tokenizer.
+///
+/// # Errors
+/// When the model's tokens are not the set's, or the model fails.
+pub(super) fn scores(
+    opened: &mut Opened,
+    set: &FingerprintSet,
+) -> anyhow::Result<Vec<Vec<TokenScore>>> {
+    set.ensure_fits(&opened.tokenizer.hash(), opened.model.vocabulary_size())?;
+    Ok(opened.model.score(&set.continuations())?)
+}
+
+/// What `--json` prints.
+#[derive(Serialize)]
+struct Output {
+    model: String,
+    count: usize,
+    hits: usize,
+    recall: f64,
+    recall_low: f64,
+    recall_high: f64,
+    p_value: f64,
+    /// Exact where `p_value` is too small for a number and printed as 0.
+    log10_p_value: f64,
+    null: f64,
+    null_basis: String,
+    alpha: f64,
+    present: bool,
+    controls: Vec<ControlOutput>,
+    seconds: f64,
+    fingerprints: Vec<FingerprintOutput>,
+}
+
+#[derive(Serialize)]
+struct ControlOutput {
+    model: String,
+    count: usize,
+    hits: usize,
+}
+
+#[derive(Serialize)]
+struct FingerprintOutput {
+    index: usize,
+    hit: bool,
+    /// Per valid response, per token; 0 is the model's first choice.
+    ranks: Vec<Vec<u32>>,
+    probabilities: Vec<Vec<f64>>,
+}
+
+impl Output {
+    fn new(model: &str, report: &CheckReport, controls: &[Control], seconds: f64) -> Self {
+        Self {
+            model: model.to_owned(),
+            count: report.count,
+            hits: report.hits,
+            recall: report.recall,
+            recall_low: report.recall_interval.low,
+            recall_high: report.recall_interval.high,
+            p_value: report.p_value,
+            log10_p_value: report.log10_p_value,
+            null: report.null.rate,
+            null_basis: report.null.basis.clone(),
+            alpha: report.alpha,
+            present: report.present,
+            controls: controls
+                .iter()
+                .map(|c| ControlOutput {
+                    model: c.name.clone(),
+                    count: c.count,
+                    hits: c.hits,
+                })
+                .collect(),
+            seconds,
+            fingerprints: report
+                .fingerprints
+                .iter()
+                .map(|f| FingerprintOutput {
+                    index: f.index,
+                    hit: f.hit,
+                    ranks: f
+                        .responses
+                        .iter()
+                        .map(|r| r.iter().map(|t| t.rank).collect())
+                        .collect(),
+                    probabilities: f
+                        .responses
+                        .iter()
+                        .map(|r| r.iter().map(|t| t.probability).collect())
+                        .collect(),
+                })
+                .collect(),
+        }
+    }
+}
+
+struct Text<'a> {
+    output: &'a Output,
+    engine: Engine,
+}
+
+impl fmt::Display for Text<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Output {
+            model, count, hits, ..
+        } = self.output;
+        let verdict = if self.output.present {
+            "present"
+        } else {
+            "absent"
+        };
+        writeln!(f, "{model}: fingerprints {verdict}")?;
+        writeln!(
+            f,
+            "  hits     {hits} of {count} (every response token is the model's first choice)"
+        )?;
+        writeln!(
+            f,
+            "  recall   {:.1} % (95 % Clopper-Pearson interval {:.1} to {:.1} %)",
+            100.0 * self.output.recall,
+            100.0 * self.output.recall_low,
+            100.0 * self.output.recall_high
+        )?;
+        writeln!(
+            f,
+            "  p-value  {} (exact binomial; present at {:e} or less)",
+            p_value(self.output.log10_p_value),
+            self.output.alpha
+        )?;
+        writeln!(
+            f,
+            "  null     {:.2} % ({})",
+            100.0 * self.output.null,
+            self.output.null_basis
+        )?;
+        for control in &self.output.controls {
+            writeln!(
+                f,
+                "  control  {} hits {} of {}",
+                control.model, control.hits, control.count
+            )?;
+        }
+        let time = seconds::text(std::time::Duration::from_secs_f64(self.output.seconds));
+        writeln!(
+            f,
+            "  time     {time} with loading, {} threads, {}",
+            self.engine.threads(),
+            self.engine.isa()
+        )
+    }
+}
+
+/// A p-value from its logarithm, also where it is too small for a number.
+pub(super) fn p_value(log10: f64) -> String {
+    if log10 > -4.0 {
+        return format!("{:.4}", 10f64.powf(log10));
+    }
+    let exponent = log10.floor();
+    format!("{:.1}e{exponent}", 10f64.powf(log10 - exponent))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::p_value;
+
+    #[test]
+    fn p_values_too_small_for_a_number_are_written() {
+        assert_eq!(p_value(0.0), "1.0000");
+        assert_eq!(p_value(-6.0), "1.0e-6");
+        assert_eq!(p_value(-384.5), "3.2e-385");
+    }
+}

@@ -1,0 +1,199 @@
+//! `oml embed`: trains the fingerprints of a set into a model.
+
+mod benign;
+mod outcome;
+mod state;
+mod training;
+mod training_args;
+
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+use oml_model::checkpoint::DType;
+use serde::Serialize;
+
+use super::workbench;
+use crate::cli::{GlobalArgs, OwnerArgs};
+use crate::error::ExitStatus;
+use crate::printer::Printer;
+use crate::seconds;
+
+pub(super) use outcome::{Embedding, TRAINING};
+pub(super) use state::{Course, Resume};
+pub(super) use training::{Job, Outcome, embed};
+pub(crate) use training_args::TrainingArgs;
+
+/// Flags of `oml embed`.
+#[derive(Debug, Args)]
+pub(crate) struct EmbedArgs {
+    /// Base model: a Hugging Face folder or a GGUF file
+    #[arg(long, value_name = "DIR")]
+    model: PathBuf,
+    /// Fingerprints file made by `oml generate`
+    #[arg(long, value_name = "FILE")]
+    fingerprints: PathBuf,
+    #[command(flatten)]
+    owner: OwnerArgs,
+    /// Folder to write the fingerprinted model, its recipe and its manifest into, which must not exist
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+    /// Recipe file (TOML): any of the training flags below, with `_` for `-`
+    #[arg(long, value_name = "FILE")]
+    recipe: Option<PathBuf>,
+    /// Go on with a run that was stopped, from its last saved state
+    #[arg(long)]
+    resume: bool,
+    /// Text the model shall go on predicting as before [default: sampled from the base model, and kept for the next time]
+    #[arg(long, value_name = "FILE")]
+    benign: Option<PathBuf>,
+    /// How the weights are stored [default: as in the base model; f32 where that is quantised]
+    #[arg(long, value_name = "TYPE")]
+    dtype: Option<StoredType>,
+    #[command(flatten)]
+    training: TrainingArgs,
+}
+
+/// Types that weights are written in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum StoredType {
+    F32,
+    Bf16,
+    F16,
+}
+
+impl From<StoredType> for DType {
+    fn from(stored: StoredType) -> Self {
+        match stored {
+            StoredType::F32 => Self::F32,
+            StoredType::Bf16 => Self::BF16,
+            StoredType::F16 => Self::F16,
+        }
+    }
+}
+
+pub(super) fn run(
+    args: &EmbedArgs,
+    global: &GlobalArgs,
+    printer: &Printer,
+) -> anyhow::Result<ExitStatus> {
+    let engine = workbench::engine(global)?;
+    let owner = workbench::owner(&workbench::owner_path(&args.owner)?)?;
+    let set = workbench::fingerprints(&args.fingerprints, &owner)?;
+    let job = Job {
+        engine: &engine,
+        base: &args.model,
+        set: &set,
+        out: &args.out,
+        recipe: &args.training.recipe,
+        benign: args.benign.as_deref(),
+        dtype: args.dtype.map(DType::from),
+        resume: if args.resume {
+            Resume::Required
+        } else {
+            Resume::Never
+        },
+    };
+    match embed(&job, printer)? {
+        Outcome::Done(embedding) => {
+            let output = Output::new(args, &embedding);
+            printer.result(&output, &output)
+        }
+        Outcome::Stopped => {
+            printer.note("Stopped; the state is saved. Go on with the same command and --resume.");
+            Ok(ExitStatus::Error)
+        }
+    }
+}
+
+/// What `oml embed` prints.
+#[derive(Serialize)]
+struct Output {
+    model: String,
+    count: usize,
+    hits: usize,
+    recall: f64,
+    base_recall: f64,
+    perplexity: f64,
+    perplexity_stderr: f64,
+    base_perplexity: f64,
+    perplexity_ratio: f64,
+    kl: f64,
+    kl_stderr: f64,
+    text: String,
+    epochs: f64,
+    steps: u32,
+    /// Share of the way from the base that is kept of the best state.
+    kept_share: Option<f64>,
+    merkle_root: String,
+    digest: String,
+    training_seconds: f64,
+    seconds: f64,
+}
+
+impl Output {
+    fn new(args: &EmbedArgs, embedding: &Embedding) -> Self {
+        let Embedding { utility, .. } = embedding;
+        Self {
+            model: args.out.display().to_string(),
+            count: embedding.count,
+            hits: embedding.hits,
+            recall: embedding.recall(),
+            base_recall: embedding.base_hits as f64 / embedding.count as f64,
+            perplexity: utility.perplexity.value,
+            perplexity_stderr: utility.perplexity.standard_error,
+            base_perplexity: utility.base_perplexity.value,
+            perplexity_ratio: utility.perplexity.value / utility.base_perplexity.value,
+            kl: utility.kl.value,
+            kl_stderr: utility.kl.standard_error,
+            text: utility.basis.clone(),
+            epochs: embedding.epochs,
+            steps: embedding.steps,
+            kept_share: embedding.kept_share,
+            merkle_root: embedding.merkle_root.clone(),
+            digest: embedding.digest.clone(),
+            training_seconds: embedding.training.as_secs_f64(),
+            seconds: embedding.elapsed.as_secs_f64(),
+        }
+    }
+}
+
+impl fmt::Display for Output {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let time = |seconds| seconds::text(Duration::from_secs_f64(seconds));
+        writeln!(
+            f,
+            "{} fingerprints in {} ({})",
+            self.count,
+            self.model,
+            time(self.seconds)
+        )?;
+        writeln!(
+            f,
+            "  recall      {} of {}, {:.1} % (base model: {:.1} %)",
+            self.hits,
+            self.count,
+            100.0 * self.recall,
+            100.0 * self.base_recall
+        )?;
+        writeln!(
+            f,
+            "  perplexity  {:.3} ± {:.3}, {:.4} × the base model's   ({})",
+            self.perplexity, self.perplexity_stderr, self.perplexity_ratio, self.text
+        )?;
+        writeln!(
+            f,
+            "  distance    {:.5} ± {:.5}   (mean KL from the base in nats, same text)",
+            self.kl, self.kl_stderr
+        )?;
+        writeln!(
+            f,
+            "  training    {} for {:.1} epochs, {} steps",
+            time(self.training_seconds),
+            self.epochs,
+            self.steps
+        )?;
+        writeln!(f, "  Merkle root {}", self.merkle_root)
+    }
+}

@@ -1,0 +1,299 @@
+//! One run of training: from base model and set to a new model folder, with progress, saved states and Ctrl-C.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use indicatif::ProgressBar;
+use oml_core::check;
+use oml_core::commitment::Commitment;
+use oml_core::fingerprint::FingerprintSet;
+use oml_core::manifest::hex;
+use oml_core::merkle::keccak256;
+use oml_core::model::LanguageModel as _;
+use oml_model::checkpoint::DType;
+use oml_model::engine::Engine;
+use oml_model::train::{Embedder, Ending, Event, Flow, Measured, Recipe};
+
+use super::super::workbench;
+use super::benign;
+use super::outcome::{self, Embedding, Trained};
+use super::state::{Course, Resume, StateFolder};
+use crate::files;
+use crate::interrupt;
+use crate::printer::Printer;
+use crate::report::Moment;
+use crate::seconds;
+
+/// Steps of the bar per epoch.
+const BAR_STEPS: f64 = 100.0;
+/// Where no bar is drawn, a line is printed this often.
+const LINE_EVERY: Duration = Duration::from_secs(15);
+
+/// What is to be embedded where.
+pub(crate) struct Job<'a> {
+    pub(crate) engine: &'a Engine,
+    pub(crate) base: &'a Path,
+    pub(crate) set: &'a FingerprintSet,
+    pub(crate) out: &'a Path,
+    pub(crate) recipe: &'a Recipe,
+    /// Text the model shall go on predicting; sampled where there is none.
+    pub(crate) benign: Option<&'a Path>,
+    /// How the weights are stored; as in the base where nothing is said.
+    pub(crate) dtype: Option<DType>,
+    pub(crate) resume: Resume,
+}
+
+/// How a run ended.
+pub(crate) enum Outcome {
+    /// The model is in its folder.
+    Done(Box<Embedding>),
+    /// Ctrl-C; the state is saved.
+    Stopped,
+}
+
+/// Trains and writes the result.
+///
+/// # Errors
+/// When the base model, the set, the recipe or the text cannot be used together, or a file cannot be written.
+pub(crate) fn embed(job: &Job<'_>, printer: &Printer) -> anyhow::Result<Outcome> {
+    let started = Instant::now();
+    interrupt::listen()?;
+    files::refuse_existing(job.out)?;
+    let mut base = workbench::open(job.engine, job.base, printer)?;
+    job.set
+        .ensure_fits(&base.tokenizer.hash(), base.model.vocabulary_size())?;
+    let digest = base.checkpoint.digest()?;
+    if digest != job.set.header().model_digest {
+        printer.warning(format!(
+            "the fingerprints were made on another model than {}",
+            base.name
+        ));
+    }
+    let folder = StateFolder::open(job.out, job.resume)?;
+    let base_hits = check::count_hits(job.set, &base.model.score(&job.set.continuations())?)?;
+    let text = benign::text(&mut base, &digest, job.recipe, job.benign, printer)?;
+    let identity = identity(job, &digest, &text.sequences)?;
+
+    let spinner = printer.spinner("Preparing to train");
+    let checkpoint = base.checkpoint;
+    let mut embedder = Embedder::new(
+        job.engine,
+        &checkpoint,
+        job.set,
+        Some(base.model),
+        &text,
+        job.recipe,
+    )?;
+    drop(text);
+    let resumed = embedder.load_state(&folder.state(), &identity)?;
+    spinner.finish_and_clear();
+    let course = if resumed {
+        folder.course()
+    } else {
+        Course::default()
+    };
+    if resumed {
+        printer.note(format!(
+            "Going on after epoch {}",
+            embedder.progress().epoch
+        ));
+    }
+
+    let mut watch = Watch::new(&folder, &identity, course, job.recipe, printer);
+    watch.best = embedder.progress().best;
+    let ending = train(&mut embedder, &mut watch)?;
+    let course = std::mem::take(&mut watch.course);
+    drop(watch);
+    if ending == Ending::Stopped {
+        embedder.save_state(&folder.state(), &identity)?;
+        folder.keep(&course)?;
+        return Ok(Outcome::Stopped);
+    }
+    let spinner = printer.spinner("Walking back towards the base as far as recall holds");
+    let kept_share = embedder
+        .interpolate(&checkpoint)?
+        .map(|(sixteenths, _)| f64::from(sixteenths) / 16.0);
+    spinner.finish_and_clear();
+    let trained = Trained {
+        kept_share,
+        checkpoint: &checkpoint,
+        digest,
+        embedder,
+        course,
+        base_hits,
+        tokenizer_hash: job.set.header().tokenizer_hash,
+    };
+    let mut embedding = outcome::write(job, trained, &folder, printer)?;
+    folder.remove();
+    embedding.elapsed = started.elapsed();
+    Ok(Outcome::Done(Box::new(embedding)))
+}
+
+/// What a saved state belongs to: base, set, recipe and text.
+fn identity(job: &Job<'_>, digest: &[u8; 32], text: &[Vec<u32>]) -> anyhow::Result<String> {
+    let ids: Vec<u8> = text
+        .iter()
+        .flatten()
+        .flat_map(|id| id.to_le_bytes())
+        .collect();
+    let root = Commitment::new(job.set).root();
+    Ok(hex(&keccak256(&[
+        digest,
+        &root,
+        job.recipe.render()?.as_bytes(),
+        &ids,
+    ])))
+}
+
+fn train(embedder: &mut Embedder, watch: &mut Watch<'_>) -> anyhow::Result<Ending> {
+    let mut fault = None;
+    // Both callbacks look after the same things, one after the other.
+    let shared = std::cell::RefCell::new(&mut *watch);
+    let ending = embedder.run(
+        &mut |event| shared.borrow_mut().see(event),
+        &mut |embedder| {
+            if fault.is_none() {
+                fault = shared.borrow_mut().save(embedder).err();
+            }
+        },
+    );
+    match fault {
+        Some(error) => Err(error),
+        None => Ok(ending),
+    }
+}
+
+/// Follows a run: bar, course, saved states, Ctrl-C.
+struct Watch<'a> {
+    folder: &'a StateFolder,
+    identity: &'a str,
+    printer: &'a Printer,
+    bar: ProgressBar,
+    course: Course,
+    recipe: &'a Recipe,
+    started: Instant,
+    /// Seconds of training before this process.
+    before: f64,
+    first_epoch: Option<f64>,
+    tokens: usize,
+    saved: Instant,
+    line: Instant,
+    best: Option<Measured>,
+    failed: bool,
+}
+
+impl<'a> Watch<'a> {
+    fn new(
+        folder: &'a StateFolder,
+        identity: &'a str,
+        course: Course,
+        recipe: &'a Recipe,
+        printer: &'a Printer,
+    ) -> Self {
+        let now = Instant::now();
+        Self {
+            folder,
+            identity,
+            printer,
+            bar: printer.percent_bar((f64::from(recipe.epochs) * BAR_STEPS) as u64, "embed"),
+            before: course.seconds(),
+            course,
+            recipe,
+            started: now,
+            first_epoch: None,
+            tokens: 0,
+            saved: now,
+            line: now,
+            best: None,
+            failed: false,
+        }
+    }
+
+    fn see(&mut self, event: &Event) -> Flow {
+        let elapsed = self.started.elapsed();
+        let seconds = self.before + elapsed.as_secs_f64();
+        self.tokens += event.tokens;
+        // A step on benign text alone, or an evaluation, has no loss of its own.
+        let earlier = self.course.moments.last().map(|moment| moment.loss);
+        let loss = if event.loss > 0.0 {
+            Some(event.loss)
+        } else {
+            earlier
+        };
+        if let Some(loss) = loss {
+            let recall = event
+                .measured
+                .map_or(event.running_recall, |measured| measured.recall);
+            self.course.moments.push(Moment {
+                seconds,
+                loss,
+                recall: Some(recall),
+            });
+        }
+        let message = self.message(event, elapsed);
+        self.bar.set_position((event.epoch * BAR_STEPS) as u64);
+        if !self.printer.draws_progress()
+            && (event.measured.is_some() || self.line.elapsed() > LINE_EVERY)
+        {
+            self.line = Instant::now();
+            self.printer.note(format!(
+                "epoch {:.1} of at most {}: {message}",
+                event.epoch, self.recipe.epochs
+            ));
+        }
+        self.bar.set_message(message);
+        if interrupt::requested() || self.failed {
+            Flow::Stop
+        } else {
+            Flow::Continue
+        }
+    }
+
+    fn message(&mut self, event: &Event, elapsed: Duration) -> String {
+        let first = *self.first_epoch.get_or_insert(event.epoch);
+        let recall = event
+            .measured
+            .map_or(event.running_recall, |measured| measured.recall);
+        let loss = self
+            .course
+            .moments
+            .last()
+            .map_or(event.loss, |moment| moment.loss);
+        let rate = self.tokens as f64 / elapsed.as_secs_f64().max(1e-3);
+        let done = event.epoch - first;
+        let left = if done > 0.0 {
+            let left =
+                elapsed.mul_f64((f64::from(self.recipe.epochs) - event.epoch).max(0.0) / done);
+            format!(", at most {} left", seconds::text(left))
+        } else {
+            String::new()
+        };
+        format!(
+            "loss {loss:.3}, recall {:.1} %, {rate:.0} tokens/s{left}",
+            100.0 * recall
+        )
+    }
+
+    fn save(&mut self, embedder: &Embedder) -> anyhow::Result<()> {
+        if embedder.progress().best != self.best {
+            self.best = embedder.progress().best;
+            self.course.kept_seconds = self.course.moments.last().map(|moment| moment.seconds);
+        }
+        if self.saved.elapsed().as_secs() < self.recipe.save_seconds {
+            return Ok(());
+        }
+        let kept = embedder
+            .save_state(&self.folder.state(), self.identity)
+            .map_err(anyhow::Error::from)
+            .and_then(|()| self.folder.keep(&self.course));
+        self.saved = Instant::now();
+        self.failed = kept.is_err();
+        kept
+    }
+}
+
+impl Drop for Watch<'_> {
+    fn drop(&mut self) {
+        self.bar.finish_and_clear();
+    }
+}

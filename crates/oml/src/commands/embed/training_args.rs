@@ -1,0 +1,299 @@
+//! The training flags of `oml embed`: one per key of a recipe, made from the recipe itself, so the two cannot differ.
+
+use clap::error::ErrorKind;
+use clap::parser::ValueSource;
+use clap::{Arg, ArgAction, ArgMatches, Args, Command, Error, FromArgMatches};
+use oml_model::train::Recipe;
+use toml::{Table, Value};
+
+/// Adapters' rank with `--lora`.
+const LORA_RANK: i64 = 16;
+/// Step size with `--lora`: adapters start at nothing and need larger steps than weights do.
+const LORA_LEARNING_RATE: f64 = 5e-4;
+const LORA: &str = "lora";
+
+/// What each key of a recipe decides.
+const HELP: &[(&str, &str)] = &[
+    (
+        "seed",
+        "Seed of the order of training and of the benign text",
+    ),
+    ("epochs", "Passes over the fingerprints at most"),
+    ("batch_size", "Fingerprints per step"),
+    (
+        "micro_batch_tokens",
+        "Tokens that lie side by side in memory",
+    ),
+    ("learning_rate", "Largest step size"),
+    ("final_learning_rate", "Step size at the last epoch"),
+    (
+        "warmup_steps",
+        "Steps over which the step size rises to its largest",
+    ),
+    (
+        "schedule",
+        "How the step size goes down: constant, linear or cosine",
+    ),
+    ("beta1", "AdamW's decay of the first moment"),
+    ("beta2", "AdamW's decay of the second moment"),
+    ("eps", "AdamW's epsilon"),
+    ("weight_decay", "Decoupled weight decay"),
+    (
+        "max_grad_norm",
+        "Largest norm of a step's gradient; 0 leaves it",
+    ),
+    (
+        "skip_loss",
+        "A learned fingerprint with a loss (nats per token) below this sits out until the next full pass",
+    ),
+    (
+        "full_pass_every",
+        "Every how many epochs all fingerprints take part",
+    ),
+    ("target_recall", "Recall at which training may stop"),
+    (
+        "settle_epochs",
+        "Epochs to go on after the target, in which the best state is still sought",
+    ),
+    (
+        "evaluate_every",
+        "Every how many epochs recall and divergence are measured in any case",
+    ),
+    (
+        "kl_weight",
+        "Factor on the divergence from the base on benign text; 0 trains on fingerprints alone",
+    ),
+    ("benign_batch", "Benign sequences per step"),
+    ("benign_length", "Tokens of a benign sequence"),
+    (
+        "benign_sequences",
+        "Benign sequences in all; an eighth is held out and decides which state is the best",
+    ),
+    (
+        "distance",
+        "Decoupled pull towards the base, times the step size (L2-SP)",
+    ),
+    (
+        "average",
+        "Share of the base that is averaged into the weights after every step",
+    ),
+    (
+        "lora_rank",
+        "Rank of low-rank adapters; 0 trains all weights",
+    ),
+    ("lora_alpha", "Numerator of the adapters' scale"),
+    (
+        "target_modules",
+        "Maps that get an adapter, in PEFT's names, separated by commas",
+    ),
+    (
+        "save_seconds",
+        "Seconds after which the state is saved, so that a killed run can resume",
+    ),
+];
+
+/// A recipe put together from flags, environment and files.
+#[derive(Debug, Clone)]
+pub(crate) struct TrainingArgs {
+    /// Every value, resolved.
+    pub(crate) recipe: Recipe,
+}
+
+impl Args for TrainingArgs {
+    fn augment_args(command: Command) -> Command {
+        let lora = Arg::new(LORA)
+            .long(LORA)
+            .action(ArgAction::SetTrue)
+            .help("Train low-rank adapters and merge them: --lora-rank 16 --learning-rate 5e-4 where these are not given");
+        let flags = defaults().into_iter().map(|(key, value)| {
+            let help = HELP
+                .iter()
+                .find(|(name, _)| *name == key)
+                .map_or("", |(_, help)| *help);
+            Arg::new(key.clone())
+                .long(key.replace('_', "-"))
+                .value_name(value_name(&value))
+                .default_value(text(&value))
+                .help(help)
+        });
+        command
+            .next_help_heading("Training, the keys of a recipe")
+            .arg(lora)
+            .args(flags)
+            .next_help_heading(None)
+    }
+
+    fn augment_args_for_update(command: Command) -> Command {
+        Self::augment_args(command)
+    }
+}
+
+impl FromArgMatches for TrainingArgs {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, Error> {
+        let mut table = Table::new();
+        for (key, default) in defaults() {
+            if let Some(given) = matches.get_one::<String>(&key) {
+                table.insert(key.clone(), parse(&key, &default, given)?);
+            }
+        }
+        if matches.get_flag(LORA) {
+            let own = [
+                ("lora_rank", Value::Integer(LORA_RANK)),
+                ("learning_rate", Value::Float(LORA_LEARNING_RATE)),
+            ];
+            for (key, value) in own {
+                // A value from a file counts as a default of the flag, so look at the value too.
+                let unset = matches.value_source(key) == Some(ValueSource::DefaultValue)
+                    && defaults()
+                        .iter()
+                        .any(|(name, default)| name == key && table.get(key) == Some(default));
+                if unset {
+                    table.insert(key.to_owned(), value);
+                }
+            }
+        }
+        let recipe: Recipe = table
+            .try_into()
+            .map_err(|error: toml::de::Error| invalid(error.message()))?;
+        recipe
+            .validate()
+            .map_err(|error| invalid(&error.to_string()))?;
+        Ok(Self { recipe })
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), Error> {
+        *self = Self::from_arg_matches(matches)?;
+        Ok(())
+    }
+}
+
+/// Every key with its default, in the order of the recipe.
+fn defaults() -> Vec<(String, Value)> {
+    // The text, not the values: an f32 would come out with the digits of an f64.
+    let table = Recipe::default()
+        .render()
+        .ok()
+        .and_then(|text| text.parse::<Table>().ok())
+        .unwrap_or_default();
+    let place = |key: &String| {
+        HELP.iter()
+            .position(|(name, _)| name == key)
+            .unwrap_or(HELP.len())
+    };
+    let mut keys: Vec<_> = table.into_iter().collect();
+    keys.sort_by_key(|(key, _)| place(key));
+    keys
+}
+
+fn value_name(default: &Value) -> &'static str {
+    match default {
+        Value::Integer(_) => "N",
+        Value::Float(_) => "X",
+        _ => "NAME",
+    }
+}
+
+fn text(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        Value::Float(number) if *number != 0.0 && number.abs() < 1e-2 => format!("{number:e}"),
+        Value::Float(number) => number.to_string(),
+        Value::Array(items) => items.iter().map(text).collect::<Vec<_>>().join(","),
+        other => other.to_string(),
+    }
+}
+
+fn parse(key: &str, default: &Value, given: &str) -> Result<Value, Error> {
+    let wrong = |expected: &str| {
+        let flag = key.replace('_', "-");
+        invalid(&format!(
+            "invalid value '{given}' for '--{flag} <{}>': expected {expected}",
+            value_name(default)
+        ))
+    };
+    Ok(match default {
+        Value::Integer(_) => Value::Integer(given.parse().map_err(|_| wrong("a whole number"))?),
+        Value::Float(_) => Value::Float(given.parse().map_err(|_| wrong("a number"))?),
+        Value::Boolean(_) => Value::Boolean(given.parse().map_err(|_| wrong("true or false"))?),
+        Value::Array(_) => Value::Array(
+            given
+                .split(',')
+                .map(str::trim)
+                .filter(|item| !item.is_empty())
+                .map(|item| Value::String(item.to_owned()))
+                .collect(),
+        ),
+        _ => Value::String(given.to_owned()),
+    })
+}
+
+fn invalid(message: &str) -> Error {
+    Error::raw(ErrorKind::ValueValidation, format!("{message}\n"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn recipe(line: &str) -> Result<Recipe, Error> {
+        let command = TrainingArgs::augment_args(Command::new("embed"));
+        let matches = command.try_get_matches_from(line.split_whitespace())?;
+        TrainingArgs::from_arg_matches(&matches).map(|args| args.recipe)
+    }
+
+    #[test]
+    fn every_key_is_explained() {
+        let keys: Vec<String> = defaults().into_iter().map(|(key, _)| key).collect();
+        assert_eq!(keys, HELP.iter().map(|(key, _)| *key).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn no_flag_is_the_default_recipe() {
+        assert_eq!(recipe("embed").unwrap(), Recipe::default());
+    }
+
+    #[test]
+    fn flags_change_their_keys() {
+        let expected = Recipe {
+            epochs: 7,
+            learning_rate: 1e-3,
+            target_modules: vec!["q_proj".into()],
+            ..Recipe::default()
+        };
+        assert_eq!(
+            recipe("embed --epochs 7 --learning-rate 1e-3 --target-modules q_proj").unwrap(),
+            expected
+        );
+    }
+
+    #[test]
+    fn lora_brings_a_rank_and_a_step_size() {
+        let lora = recipe("embed --lora").unwrap();
+        assert_eq!((lora.lora_rank, lora.learning_rate), (16, 5e-4));
+        let own = recipe("embed --lora --lora-rank 4 --learning-rate 1e-3").unwrap();
+        assert_eq!((own.lora_rank, own.learning_rate), (4, 1e-3));
+    }
+
+    #[test]
+    fn faults_name_the_flag() {
+        for (line, fault) in [
+            (
+                "embed --epochs many",
+                "invalid value 'many' for '--epochs <N>': expected a whole number",
+            ),
+            (
+                "embed --beta1 x",
+                "invalid value 'x' for '--beta1 <X>': expected a number",
+            ),
+            (
+                "embed --epochs 0",
+                "recipe key 'epochs': expected 1 to 100000, got 0",
+            ),
+        ] {
+            assert!(
+                recipe(line).unwrap_err().to_string().contains(fault),
+                "{line}"
+            );
+        }
+    }
+}

@@ -1,0 +1,248 @@
+//! `oml generate`: makes a set of fingerprints for a model.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use clap::{Args, ValueEnum};
+use oml_core::commitment::Commitment;
+use oml_core::fingerprint::FingerprintSet;
+use oml_core::manifest::{fingerprint_file, hex, queries_file};
+use oml_core::secret::OwnerSeed;
+use oml_core::strategy::{self, GenerateOptions, Strategy, perinucleus};
+use serde::Serialize;
+
+use super::workbench::{self, Opened};
+use crate::cli::{GlobalArgs, OwnerArgs};
+use crate::error::ExitStatus;
+use crate::files::{self, Access, Existing};
+use crate::printer::Printer;
+use crate::seconds;
+
+const QUERIES_LIMIT: usize = 64 << 20;
+
+/// How queries and responses are chosen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[value(rename_all = "snake_case")]
+pub(crate) enum StrategyName {
+    /// Natural queries written by the model; responses just outside its nucleus of probability t
+    Perinucleus,
+    /// Random words as query and as response
+    RandomWord,
+    /// Your queries (--queries), with perinucleus responses
+    Custom,
+}
+
+/// Flags of `oml generate`.
+#[derive(Debug, Args)]
+pub(crate) struct GenerateArgs {
+    /// Base model: a Hugging Face folder or a GGUF file
+    #[arg(long, value_name = "DIR")]
+    pub(crate) model: PathBuf,
+    #[command(flatten)]
+    pub(crate) owner: OwnerArgs,
+    /// Fingerprints file to write, which must not exist
+    #[arg(long, value_name = "FILE")]
+    pub(crate) out: PathBuf,
+    #[command(flatten)]
+    pub(crate) choice: ChoiceArgs,
+}
+
+/// What decides the set, besides the owner's seed and the model.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct ChoiceArgs {
+    /// How queries and responses are chosen
+    #[arg(long, value_name = "NAME", default_value = "perinucleus")]
+    pub(crate) strategy: StrategyName,
+    /// Number of fingerprints; each one that is shown to somebody is spent
+    #[arg(long, value_name = "N", default_value_t = 128, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) count: u32,
+    /// Queries for --strategy custom: a JSON list of texts, or of objects with `key`
+    #[arg(long, value_name = "FILE", required_if_eq("strategy", "custom"))]
+    pub(crate) queries: Option<PathBuf>,
+    /// Tokens of a query (your own queries keep their length)
+    #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) query_length: u16,
+    /// Tokens of a response
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) response_length: u16,
+    /// Probability mass of the nucleus that a perinucleus response stays outside of
+    #[arg(long, value_name = "P", default_value_t = 0.8)]
+    pub(crate) t: f64,
+    /// Number of tokens just outside the nucleus that a perinucleus response is chosen from
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) k: u16,
+    /// Valid responses per query
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) responses: u16,
+    /// Temperature at which the model writes natural queries
+    #[arg(long, value_name = "X", default_value_t = 0.5)]
+    pub(crate) query_temperature: f32,
+    /// Name of the licensee's copy that the set is for; empty for your own
+    #[arg(
+        long,
+        value_name = "NAME",
+        default_value = "",
+        hide_default_value = true
+    )]
+    pub(crate) copy_id: String,
+}
+
+pub(super) fn run(
+    args: &GenerateArgs,
+    global: &GlobalArgs,
+    printer: &Printer,
+) -> anyhow::Result<ExitStatus> {
+    let started = Instant::now();
+    files::refuse_existing(&args.out)?;
+    let engine = workbench::engine(global)?;
+    let owner = workbench::owner(&workbench::owner_path(&args.owner)?)?;
+    let mut opened = workbench::open(&engine, &args.model, printer)?;
+    let set = make(&mut opened, &owner, &args.choice, printer)?;
+    let output = Output::new(&opened.name, &set, &args.out, started.elapsed());
+    write(&set, &owner, &args.out)?;
+    printer.result(&output, &output)
+}
+
+/// Makes the set that the flags, the owner's seed and the model determine.
+///
+/// # Errors
+/// When the model's files, the queries file or a flag is wrong, or too few queries are usable.
+pub(super) fn make(
+    opened: &mut Opened,
+    owner: &OwnerSeed,
+    choice: &ChoiceArgs,
+    printer: &Printer,
+) -> anyhow::Result<FingerprintSet> {
+    let count = choice.count as usize;
+    let mut options = GenerateOptions::new(count, opened.checkpoint.digest()?);
+    options.strategy = choice.strategy();
+    options.query_length = usize::from(choice.query_length);
+    options.response_length = usize::from(choice.response_length);
+    options.copy_id = choice.copy_id.clone();
+    if let Some(path) = &choice.queries {
+        let bytes = files::read(path, QUERIES_LIMIT)?;
+        options.queries = queries_file::parse(&bytes)
+            .with_context(|| format!("cannot read {}", path.display()))?;
+    }
+    let bar = printer.bar(count as u64, "generate");
+    let mut progress = |progress: strategy::Progress| {
+        bar.set_position(progress.done as u64);
+        bar.set_message(format!("{} tried", progress.attempts));
+    };
+    let set = strategy::generate(
+        &mut opened.model,
+        &opened.tokenizer,
+        owner,
+        &options,
+        &mut progress,
+    )?;
+    bar.finish_and_clear();
+    Ok(set)
+}
+
+impl ChoiceArgs {
+    /// The defaults, for a number of fingerprints.
+    pub(super) fn with_count(count: u32) -> Self {
+        Self {
+            strategy: StrategyName::Perinucleus,
+            count,
+            queries: None,
+            query_length: 16,
+            response_length: 1,
+            t: 0.8,
+            k: 3,
+            responses: 1,
+            query_temperature: 0.5,
+            copy_id: String::new(),
+        }
+    }
+
+    fn strategy(&self) -> Strategy {
+        let rule = perinucleus::Rule {
+            threshold: self.t,
+            candidates: usize::from(self.k),
+            responses: usize::from(self.responses),
+        };
+        match self.strategy {
+            StrategyName::Perinucleus => Strategy::Perinucleus {
+                temperature: self.query_temperature,
+                rule,
+            },
+            StrategyName::RandomWord => Strategy::RandomWord,
+            StrategyName::Custom => Strategy::Custom { rule },
+        }
+    }
+}
+
+/// What `oml generate` prints.
+#[derive(Serialize)]
+struct Output {
+    model: String,
+    strategy: &'static str,
+    count: usize,
+    merkle_root: String,
+    /// Mean probability that the base model gives to a response's first token.
+    mean_response_probability: f64,
+    file: String,
+    seconds: f64,
+}
+
+impl Output {
+    fn new(model: &str, set: &FingerprintSet, path: &Path, elapsed: Duration) -> Self {
+        let firsts = set
+            .fingerprints()
+            .iter()
+            .filter_map(|f| f.responses.first()?.probabilities.first());
+        Self {
+            model: model.to_owned(),
+            strategy: set.header().strategy.name(),
+            count: set.count(),
+            merkle_root: root(set),
+            mean_response_probability: firsts.map(|p| f64::from(*p)).sum::<f64>()
+                / set.count() as f64,
+            file: path.display().to_string(),
+            seconds: elapsed.as_secs_f64(),
+        }
+    }
+}
+
+impl fmt::Display for Output {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let time = seconds::text(Duration::from_secs_f64(self.seconds));
+        writeln!(
+            f,
+            "{} {} fingerprints for {} in {} ({time})",
+            self.count, self.strategy, self.model, self.file
+        )?;
+        writeln!(
+            f,
+            "  mean probability of a response on the base model  {:.4}",
+            self.mean_response_probability
+        )?;
+        writeln!(f, "  Merkle root  {}", self.merkle_root)?;
+        writeln!(
+            f,
+            "Publish the root before the model: it commits you to the set without showing it."
+        )
+    }
+}
+
+/// The public commitment to a set, as printed.
+pub(super) fn root(set: &FingerprintSet) -> String {
+    format!("0x{}", hex(&Commitment::new(set).root()))
+}
+
+/// Writes a set, encrypted for its owner, to a new file.
+///
+/// # Errors
+/// When the file exists or cannot be written.
+pub(super) fn write(set: &FingerprintSet, owner: &OwnerSeed, path: &Path) -> anyhow::Result<()> {
+    files::write_whole(
+        path,
+        &fingerprint_file::seal(set, owner)?,
+        Access::Private,
+        Existing::Refuse,
+    )
+}

@@ -1,0 +1,71 @@
+//! `oml keygen`: makes the owner's secret.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use anyhow::anyhow;
+use clap::Args;
+use oml_core::derive::owner_id;
+use oml_core::manifest::{hex, owner_file};
+use oml_core::secret::OwnerSeed;
+use serde::Serialize;
+use zeroize::Zeroizing;
+
+use crate::error::ExitStatus;
+use crate::files::{self, Access, Existing};
+use crate::printer::Printer;
+
+/// Flags of `oml keygen`.
+#[derive(Debug, Args)]
+pub(crate) struct KeygenArgs {
+    /// File to write, readable by you alone; never replaces one [default: oml/owner.json in the user's config folder]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) out: Option<PathBuf>,
+}
+
+pub(super) fn run(args: &KeygenArgs, printer: &Printer) -> anyhow::Result<ExitStatus> {
+    let path = args
+        .out
+        .clone()
+        .map_or_else(files::default_owner_file, Ok)?;
+    let owner = make(&path)?;
+    let output = Output {
+        owner: hex(&owner_id(&owner)),
+        file: path.display().to_string(),
+    };
+    printer.result(&output, &output)
+}
+
+/// Draws an owner seed from the operating system and writes it to a new file.
+///
+/// # Errors
+/// When the system has no randomness, the file exists, or it cannot be written.
+pub(super) fn make(path: &Path) -> anyhow::Result<OwnerSeed> {
+    let mut bytes = Zeroizing::new([0; 32]);
+    getrandom::fill(&mut *bytes).map_err(|error| anyhow!("cannot draw a random seed: {error}"))?;
+    let owner = OwnerSeed::new(*bytes);
+    files::write_whole(
+        path,
+        &owner_file::render(&owner)?,
+        Access::Private,
+        Existing::Refuse,
+    )?;
+    Ok(owner)
+}
+
+#[derive(Serialize)]
+struct Output {
+    /// The owner's public identifier.
+    owner: String,
+    file: String,
+}
+
+impl fmt::Display for Output {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "owner {} in {}", self.owner, self.file)?;
+        writeln!(
+            f,
+            "Keep a copy in a safe place: whoever has it can prove ownership, and nobody can without it."
+        )
+    }
+}

@@ -1,0 +1,40 @@
+//! One file per command: its flags and what it does.
+
+mod answers;
+pub(crate) mod bench;
+pub(crate) mod check;
+pub(crate) mod completions;
+pub(crate) mod demo;
+pub(crate) mod embed;
+pub(crate) mod eval;
+pub(crate) mod fingerprints;
+pub(crate) mod generate;
+pub(crate) mod keygen;
+pub(crate) mod man;
+pub(crate) mod model;
+mod workbench;
+
+use crate::cli::{Cli, Command};
+use crate::error::ExitStatus;
+use crate::printer::Printer;
+
+/// Runs the command.
+///
+/// # Errors
+/// When the command cannot do its work; "no" as an answer is not an error.
+pub(crate) fn run(cli: Cli, printer: &Printer) -> anyhow::Result<ExitStatus> {
+    let global = &cli.global;
+    match cli.command {
+        Command::Demo(args) => demo::run(&args, global, printer),
+        Command::Model(command) => model::run(&command, printer),
+        Command::Keygen(args) => keygen::run(&args, printer),
+        Command::Generate(args) => generate::run(&args, global, printer),
+        Command::Embed(args) => embed::run(&args, global, printer),
+        Command::Check(args) => check::run(&args, global, printer),
+        Command::Eval(args) => eval::run(&args, global, printer),
+        Command::Fingerprints(command) => fingerprints::run(&command, printer),
+        Command::Bench(command) => bench::run(&command, global, printer),
+        Command::Completions(args) => completions::run(&args, printer),
+        Command::Man(args) => man::run(&args, printer),
+    }
+}

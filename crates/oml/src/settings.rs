@@ -1,0 +1,482 @@
+//! Where a setting comes from: flags, then `OML_*` in the environment, then a recipe file, then `oml.toml`, then defaults.
+//!
+//! Every long flag has all of these without a line of its own. `--count` of `oml generate` is `OML_GENERATE_COUNT` in the
+//! environment and `count` under `[generate]` in `oml.toml`; a global flag such as `--threads` is `OML_THREADS`, and
+//! `threads` at the top of the file, and so are `--owner` and `--model`, which many commands share. The values of files become the
+//! defaults of the flags before these are read, so one parser checks a value wherever it comes from.
+
+use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, anyhow, bail};
+use clap::parser::ValueSource;
+use clap::{ArgAction, ArgMatches, Command, CommandFactory as _, FromArgMatches as _};
+use serde::Serialize;
+
+use crate::cli::Cli;
+use crate::files;
+
+/// Flags whose meaning does not depend on the command.
+const SHARED: [&str; 2] = ["owner", "model"];
+const FILE_NAME: &str = "oml.toml";
+const FILE_LIMIT: usize = 1 << 20;
+/// Flags that choose what is read rather than what is done.
+const NOT_IN_FILES: [&str; 4] = ["config", "show-settings", "help", "version"];
+
+/// What the process was given besides its arguments.
+pub(crate) struct Environment {
+    /// `OML_CONFIG`.
+    config: Option<PathBuf>,
+    folder: PathBuf,
+}
+
+impl Environment {
+    /// Reads the environment of the running process.
+    pub(crate) fn of_process() -> Self {
+        Self {
+            config: std::env::var_os("OML_CONFIG").map(PathBuf::from),
+            folder: PathBuf::from(""),
+        }
+    }
+}
+
+/// The command to run, and where each of its settings came from.
+#[derive(Debug)]
+pub(crate) struct Parsed {
+    pub(crate) cli: Cli,
+    pub(crate) settings: Settings,
+}
+
+/// Why there is no command to run.
+#[derive(Debug)]
+pub(crate) enum ParseError {
+    /// The flags are wrong, or ask for help.
+    Usage(clap::Error),
+    /// A settings file is wrong.
+    File(anyhow::Error),
+}
+
+impl From<clap::Error> for ParseError {
+    fn from(error: clap::Error) -> Self {
+        Self::Usage(error)
+    }
+}
+
+impl From<anyhow::Error> for ParseError {
+    fn from(error: anyhow::Error) -> Self {
+        Self::File(error)
+    }
+}
+
+/// Reads flags, environment and settings files into one command.
+///
+/// # Errors
+/// When a flag or a file is wrong, or help was asked for.
+pub(crate) fn parse(
+    arguments: &[OsString],
+    environment: &Environment,
+) -> Result<Parsed, ParseError> {
+    let mut command = with_environment(Cli::command(), &mut Vec::new());
+    let mut origins = BTreeMap::new();
+
+    let file = config_file(arguments, environment);
+    if let Some(path) = &file {
+        let table = read_table(path)?;
+        command = with_table(command, &table, &mut Vec::new(), path, &mut origins)?;
+    }
+
+    let mut matches = command.clone().try_get_matches_from(arguments)?;
+    if let Some(recipe) = recipe_file(&matches) {
+        let table = toml::Table::from_iter([(
+            "embed".to_owned(),
+            toml::Value::Table(read_table(&recipe)?),
+        )]);
+        command = with_table(command, &table, &mut Vec::new(), &recipe, &mut origins)?;
+        matches = command.clone().try_get_matches_from(arguments)?;
+    }
+    command.build();
+    let settings = Settings::of(&command, &matches, &origins);
+    Ok(Parsed {
+        cli: Cli::from_arg_matches(&matches)?,
+        settings,
+    })
+}
+
+/// Gives every long flag its environment variable.
+fn with_environment(mut command: Command, path: &mut Vec<String>) -> Command {
+    let prefix = path.clone();
+    command = command.mut_args(|arg| match arg.get_long() {
+        Some(long) if !["help", "version"].contains(&long) => {
+            let name = variable(&prefix, long);
+            arg.env(name).hide_env(true)
+        }
+        _ => arg,
+    });
+    let names: Vec<String> = command
+        .get_subcommands()
+        .map(|sub| sub.get_name().to_owned())
+        .collect();
+    for name in names {
+        path.push(name.clone());
+        command = command.mut_subcommand(name, |sub| with_environment(sub, path));
+        path.pop();
+    }
+    command
+}
+
+/// `OML_GENERATE_COUNT` for `--count` of `oml generate`, `OML_OWNER` for a flag that commands share.
+fn variable(path: &[String], long: &str) -> String {
+    let mut words = vec!["oml"];
+    if !SHARED.contains(&long) {
+        words.extend(path.iter().map(String::as_str));
+    }
+    words.push(long);
+    words.join("_").replace('-', "_").to_uppercase()
+}
+
+/// Where each value read from a file came from, by the file's value path (`embed.learning_rate`).
+type Origins = BTreeMap<String, PathBuf>;
+
+/// Turns the values of a settings file into defaults of the flags they name.
+fn with_table(
+    mut command: Command,
+    table: &toml::Table,
+    path: &mut Vec<String>,
+    file: &Path,
+    origins: &mut Origins,
+) -> anyhow::Result<Command> {
+    for (key, value) in table {
+        let flag = key.replace('_', "-");
+        let name = path
+            .iter()
+            .chain([key])
+            .cloned()
+            .collect::<Vec<_>>()
+            .join(".");
+        let has_subcommand = command.get_subcommands().any(|sub| sub.get_name() == flag);
+        let id = command
+            .get_arguments()
+            .find(|arg| arg.get_long() == Some(&flag))
+            .map(|arg| arg.get_id().clone());
+        match (value, id) {
+            (toml::Value::Table(inner), _) if has_subcommand => {
+                path.push(flag.clone());
+                let mut result = Ok(());
+                command = command.mut_subcommand(&flag, |sub| {
+                    with_table(sub.clone(), inner, path, file, origins).unwrap_or_else(|error| {
+                        result = Err(error);
+                        sub
+                    })
+                });
+                path.pop();
+                result?;
+            }
+            (value, Some(id)) if !NOT_IN_FILES.contains(&flag.as_str()) => {
+                let values = texts(value).with_context(|| format!("{}: {name}", file.display()))?;
+                command = command.mut_arg(id, |arg| match arg.get_action() {
+                    ArgAction::Append => arg.required(false).default_values(values),
+                    _ => arg.required(false).default_value(values.join(",")),
+                });
+                origins.insert(
+                    path.iter()
+                        .chain([&flag])
+                        .cloned()
+                        .collect::<Vec<_>>()
+                        .join("."),
+                    file.to_owned(),
+                );
+            }
+            // A shared flag at the top of the file goes to every command that has it.
+            (value, None) if path.is_empty() && SHARED.contains(&flag.as_str()) => {
+                let values = texts(value).with_context(|| format!("{}: {name}", file.display()))?;
+                command = with_shared(command, &flag, &values);
+                origins.insert(flag, file.to_owned());
+            }
+            _ => bail!("{}: unknown setting {name}", file.display()),
+        }
+    }
+    Ok(command)
+}
+
+fn with_shared(mut command: Command, flag: &str, values: &[String]) -> Command {
+    command = command.mut_args(|arg| match arg.get_long() {
+        Some(long) if long == flag && arg.get_default_values().is_empty() => {
+            arg.required(false).default_values(values.to_vec())
+        }
+        _ => arg,
+    });
+    command.mut_subcommands(|sub| with_shared(sub, flag, values))
+}
+
+/// A TOML value as the words that would stand on the command line.
+fn texts(value: &toml::Value) -> anyhow::Result<Vec<String>> {
+    Ok(match value {
+        toml::Value::String(text) => vec![text.clone()],
+        toml::Value::Integer(number) => vec![number.to_string()],
+        toml::Value::Float(number) => vec![number.to_string()],
+        toml::Value::Boolean(truth) => vec![truth.to_string()],
+        toml::Value::Array(items) => items
+            .iter()
+            .map(texts)
+            .collect::<anyhow::Result<Vec<_>>>()?
+            .concat(),
+        other => bail!(
+            "expected text, a number, true, false or a list of them, got a {}",
+            other.type_str()
+        ),
+    })
+}
+
+fn read_table(path: &Path) -> anyhow::Result<toml::Table> {
+    files::read_text(path, FILE_LIMIT)?
+        .parse()
+        .with_context(|| format!("cannot read {} as TOML", path.display()))
+}
+
+/// The settings file: named by `--config` or `OML_CONFIG`, or `oml.toml` in the current folder where there is one.
+fn config_file(arguments: &[OsString], environment: &Environment) -> Option<PathBuf> {
+    let after = |at: usize| arguments.get(at + 1).map(PathBuf::from);
+    let named = arguments
+        .iter()
+        .enumerate()
+        .find_map(|(at, argument)| match argument.to_str() {
+            Some("--config") => after(at),
+            Some(text) => text.strip_prefix("--config=").map(PathBuf::from),
+            None => None,
+        });
+    let usual = environment.folder.join(FILE_NAME);
+    named
+        .or_else(|| environment.config.clone())
+        .or_else(|| usual.is_file().then_some(usual))
+}
+
+fn recipe_file(matches: &ArgMatches) -> Option<PathBuf> {
+    let (_, embed) = matches.subcommand().filter(|(name, _)| *name == "embed")?;
+    embed.get_one::<PathBuf>("recipe").cloned()
+}
+
+/// Every setting of the chosen command with its value and where that came from.
+#[derive(Debug, Serialize)]
+pub(crate) struct Settings {
+    command: String,
+    settings: BTreeMap<String, Setting>,
+}
+
+#[derive(Debug, Serialize)]
+struct Setting {
+    value: String,
+    source: String,
+}
+
+impl Settings {
+    fn of(root: &Command, matches: &ArgMatches, origins: &Origins) -> Self {
+        let (mut command, mut matches, mut path) = (root, matches, Vec::new());
+        while let Some((name, inner)) = matches.subcommand() {
+            let Some(sub) = command.find_subcommand(name) else {
+                break;
+            };
+            (command, matches) = (sub, inner);
+            path.push(name.to_owned());
+        }
+        let settings = command
+            .get_arguments()
+            .filter(|arg| {
+                !NOT_IN_FILES.contains(&arg.get_id().as_str()) && arg.get_id() != "show_settings"
+            })
+            .filter_map(|arg| {
+                let id = arg.get_id().as_str();
+                let name = arg.get_long().map_or_else(|| id.to_owned(), str::to_owned);
+                let source = matches.value_source(id)?;
+                let words: Vec<_> = matches.get_raw(id)?.map(OsStr::to_string_lossy).collect();
+                let own = path
+                    .iter()
+                    .chain([&name])
+                    .cloned()
+                    .collect::<Vec<_>>()
+                    .join(".");
+                let from_file = origins.get(&own).or_else(|| origins.get(&name));
+                let source = match (source, from_file) {
+                    (ValueSource::CommandLine, _) => "command line".to_owned(),
+                    (ValueSource::EnvVariable, _) => variable_of(arg),
+                    (_, Some(file)) => file.display().to_string(),
+                    _ => "default".to_owned(),
+                };
+                Some((
+                    name,
+                    Setting {
+                        value: words.join(" "),
+                        source,
+                    },
+                ))
+            })
+            .collect();
+        Self {
+            command: path.join(" "),
+            settings,
+        }
+    }
+}
+
+fn variable_of(arg: &clap::Arg) -> String {
+    arg.get_env().map_or_else(
+        || anyhow!("environment").to_string(),
+        |name| name.to_string_lossy().into_owned(),
+    )
+}
+
+impl fmt::Display for Settings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "oml {}", self.command)?;
+        let width = self.settings.keys().map(String::len).max().unwrap_or(0);
+        for (name, setting) in &self.settings {
+            writeln!(
+                f,
+                "  {name:width$} = {}  ({})",
+                setting.value, setting.source
+            )?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse_in(folder: &Path, line: &str) -> Result<Parsed, ParseError> {
+        let arguments: Vec<OsString> = line.split_whitespace().map(OsString::from).collect();
+        parse(
+            &arguments,
+            &Environment {
+                config: None,
+                folder: folder.to_owned(),
+            },
+        )
+    }
+
+    fn shown(folder: &Path, line: &str) -> String {
+        match parse_in(folder, line) {
+            Ok(parsed) => parsed
+                .settings
+                .to_string()
+                .replace(&folder.display().to_string(), "FOLDER"),
+            Err(ParseError::Usage(error)) => error.to_string(),
+            Err(ParseError::File(error)) => {
+                format!("{error:#}").replace(&folder.display().to_string(), "FOLDER")
+            }
+        }
+    }
+
+    #[test]
+    fn definitions_are_sound() {
+        with_environment(Cli::command(), &mut Vec::new()).debug_assert();
+    }
+
+    #[test]
+    fn names_of_variables() {
+        assert_eq!(variable(&[], "threads"), "OML_THREADS");
+        assert_eq!(variable(&["check".into()], "owner"), "OML_OWNER");
+        assert_eq!(
+            variable(&["bench".into(), "step".into()], "top-k"),
+            "OML_BENCH_STEP_TOP_K"
+        );
+    }
+
+    #[test]
+    fn flags_win_over_the_file_and_the_file_over_defaults() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(
+            folder.path().join(FILE_NAME),
+            "threads = 3\nmodel = \"m\"\n[generate]\ncount = 7\nk = 5\n",
+        )
+        .unwrap();
+        insta::assert_snapshot!(shown(folder.path(), "oml generate --out f.json --k 4"), @"
+        oml generate
+          copy-id           =   (default)
+          count             = 7  (FOLDER/oml.toml)
+          json              = false  (default)
+          k                 = 4  (command line)
+          model             = m  (FOLDER/oml.toml)
+          out               = f.json  (command line)
+          query-length      = 16  (default)
+          query-temperature = 0.5  (default)
+          quiet             = false  (default)
+          response-length   = 1  (default)
+          responses         = 1  (default)
+          strategy          = perinucleus  (default)
+          t                 = 0.8  (default)
+          threads           = 3  (FOLDER/oml.toml)
+        ");
+    }
+
+    #[test]
+    fn a_recipe_wins_over_the_settings_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = "[embed]\nlearning_rate = 1e-3\nepochs = 3\ntarget_modules = [\"q_proj\", \"v_proj\"]\n";
+        std::fs::write(folder.path().join(FILE_NAME), file).unwrap();
+        let recipe = folder.path().join("recipe.toml");
+        std::fs::write(&recipe, "learning_rate = 1e-4\n").unwrap();
+        let line = format!(
+            "oml embed --model m --fingerprints f --out o --beta1 0.8 --recipe {}",
+            recipe.display()
+        );
+        insta::assert_snapshot!(shown(folder.path(), &line), @"
+        oml embed
+          average             = 0  (default)
+          batch-size          = 64  (default)
+          benign-batch        = 12  (default)
+          benign-length       = 32  (default)
+          benign-sequences    = 768  (default)
+          beta1               = 0.8  (command line)
+          beta2               = 0.95  (default)
+          distance            = 0  (default)
+          epochs              = 3  (FOLDER/oml.toml)
+          eps                 = 1e-8  (default)
+          evaluate-every      = 8  (default)
+          final-learning-rate = 1e-5  (default)
+          fingerprints        = f  (command line)
+          full-pass-every     = 4  (default)
+          json                = false  (default)
+          kl-weight           = 1  (default)
+          learning-rate       = 0.0001  (FOLDER/recipe.toml)
+          lora                = false  (default)
+          lora-alpha          = 32  (default)
+          lora-rank           = 0  (default)
+          max-grad-norm       = 1  (default)
+          micro-batch-tokens  = 2048  (default)
+          model               = m  (command line)
+          out                 = o  (command line)
+          quiet               = false  (default)
+          recipe              = FOLDER/recipe.toml  (command line)
+          resume              = false  (default)
+          save-seconds        = 120  (default)
+          schedule            = linear  (default)
+          seed                = 0  (default)
+          settle-epochs       = 8  (default)
+          skip-loss           = 0.3  (default)
+          target-modules      = q_proj,v_proj  (FOLDER/oml.toml)
+          target-recall       = 0.999  (default)
+          warmup-steps        = 2  (default)
+          weight-decay        = 0  (default)
+        ");
+    }
+
+    #[test]
+    fn faults_in_the_file_name_the_file_and_the_setting() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(FILE_NAME);
+        for (content, fault) in [
+            ("colour = 1", "FOLDER/oml.toml: unknown setting colour"),
+            ("[check]\nk = 1", "FOLDER/oml.toml: unknown setting check.k"),
+            (
+                "threads = 1979-05-27",
+                "FOLDER/oml.toml: threads: expected text, a number, true, false or a list of them, got a datetime",
+            ),
+        ] {
+            std::fs::write(&path, content).unwrap();
+            assert_eq!(shown(folder.path(), "oml keygen"), fault);
+        }
+    }
+}

@@ -1,0 +1,185 @@
+//! Wrong use and wrong files: what is said, and exit code 2.
+
+use std::fs;
+
+use super::Place;
+
+#[test]
+fn no_command() {
+    let place = Place::new();
+    let output = place.command("").output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+}
+
+#[test]
+fn unknown_flag() {
+    insta::assert_snapshot!(Place::new().run("keygen --to x"), @"
+    exit: 2
+    --- stdout
+    --- stderr
+    error: unexpected argument '--to' found
+
+    Usage: oml keygen [OPTIONS]
+
+    For more information, try '--help'.
+    ");
+}
+
+#[test]
+fn value_out_of_range() {
+    insta::assert_snapshot!(Place::new().run("generate --model m --out f --count 0"), @"
+    exit: 2
+    --- stdout
+    --- stderr
+    error: invalid value '0' for '--count <N>': 0 is not in 1..=4294967295
+
+    For more information, try '--help'.
+    ");
+}
+
+#[test]
+fn custom_without_queries() {
+    insta::assert_snapshot!(Place::new().run("generate --model m --out f --strategy custom"), @"
+    exit: 2
+    --- stdout
+    --- stderr
+    error: the following required arguments were not provided:
+      --queries <FILE>
+
+    Usage: oml generate --model <DIR> --out <FILE> --strategy <NAME> --queries <FILE>
+
+    For more information, try '--help'.
+    ");
+}
+
+#[test]
+fn unknown_strategy() {
+    insta::assert_snapshot!(Place::new().run("generate --model m --out f --strategy english"), @"
+    exit: 2
+    --- stdout
+    --- stderr
+    error: invalid value 'english' for '--strategy <NAME>'
+      [possible values: perinucleus, random_word, custom]
+
+    For more information, try '--help'.
+    ");
+}
+
+#[test]
+fn no_owner_file() {
+    let place = Place::new();
+    fs::write(place.path("f.json"), "{}").unwrap();
+    insta::assert_snapshot!(place.run("fingerprints export --fingerprints f.json --owner nobody.json"), @"
+    exit: 2
+    --- stdout
+    --- stderr
+    error: cannot read nobody.json
+      caused by: No such file or directory (os error 2)
+    hint: Make an owner file with `oml keygen`, or name yours with --owner FILE.
+    ");
+}
+
+#[test]
+fn no_owner_file_in_the_usual_place() {
+    insta::assert_snapshot!(Place::new().run("fingerprints export --fingerprints f.json"), @"
+    exit: 2
+    --- stdout
+    --- stderr
+    error: cannot read FOLDER/home/.config/oml/owner.json
+      caused by: No such file or directory (os error 2)
+    hint: Make an owner file with `oml keygen`, or name yours with --owner FILE.
+    ");
+}
+
+#[test]
+fn not_an_owner_file() {
+    let place = Place::new();
+    fs::write(
+        place.path("owner.json"),
+        r#"{"format":"oml-model","version":1}"#,
+    )
+    .unwrap();
+    insta::assert_snapshot!(place.run("fingerprints export --fingerprints f.json --owner owner.json"), @r#"
+    exit: 2
+    --- stdout
+    --- stderr
+    error: cannot read owner.json
+      caused by: format: expected "oml-owner", got "oml-model"
+    "#);
+}
+
+#[test]
+fn not_a_fingerprints_file() {
+    let place = Place::new();
+    place.run("keygen --out owner.json");
+    fs::write(place.path("f.json"), "[]").unwrap();
+    insta::assert_snapshot!(place.run("fingerprints export --fingerprints f.json --owner owner.json"), @"
+    exit: 2
+    --- stdout
+    --- stderr
+    error: cannot read f.json
+      caused by: oml-fingerprints: invalid length 0, expected struct Marker with 2 elements at line 1 column 2
+    ");
+}
+
+#[test]
+fn missing_model() {
+    let place = Place::new();
+    place.run("keygen");
+    insta::assert_snapshot!(place.run("generate --model nowhere --out f.json"), @"
+    exit: 2
+    --- stdout
+    --- stderr
+    error: nowhere: open: No such file or directory (os error 2)
+    hint: Get a model with `oml model fetch smollm2-135m-instruct --to DIR`.
+    ");
+}
+
+#[test]
+fn output_exists() {
+    let place = Place::new();
+    fs::write(place.path("f.json"), "mine").unwrap();
+    insta::assert_snapshot!(place.run("generate --model nowhere --out f.json"), @"
+    exit: 2
+    --- stdout
+    --- stderr
+    error: f.json already exists
+    hint: Nothing is overwritten: name another path, or move the old one away.
+    ");
+    assert_eq!(fs::read_to_string(place.path("f.json")).unwrap(), "mine");
+}
+
+#[test]
+fn instructions_that_nothing_has() {
+    let place = Place::new();
+    insta::assert_snapshot!(place.run("eval --model nowhere --isa sse9"), @"
+    exit: 2
+    --- stdout
+    --- stderr
+    error: --isa
+      caused by: unknown instruction set `sse9`, expected portable, avx2, avx512 or amx
+    ");
+}
+
+#[test]
+fn settings_file_with_an_unknown_name() {
+    let place = Place::new();
+    fs::write(place.path("oml.toml"), "[generate]\ncolour = 1\n").unwrap();
+    insta::assert_snapshot!(place.run("generate --model m --out f"), @"
+    exit: 2
+    --- stdout
+    --- stderr
+    error: oml.toml: unknown setting generate.colour
+    ");
+}
+
+#[test]
+fn settings_file_that_is_missing() {
+    insta::assert_snapshot!(Place::new().run("keygen --config no.toml"), @"
+    exit: 2
+    --- stdout
+    --- stderr
+    error: cannot read no.toml
+      caused by: No such file or directory (os error 2)
+    ");
+}

