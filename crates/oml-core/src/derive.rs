@@ -114,7 +114,7 @@ pub fn derive(owner: &OwnerSeed, purpose: Purpose, scope: Scope<'_>, item: &[u8]
     DerivedKey::new(key)
 }
 
-/// As [`derive`], with a number as the item.
+/// As [`derive()`], with a number as the item.
 #[must_use]
 pub fn derive_numbered(
     owner: &OwnerSeed,

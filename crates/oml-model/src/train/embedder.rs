@@ -504,10 +504,11 @@ impl Embedder {
     /// # Errors
     /// Whatever the base checkpoint refuses.
     pub fn interpolate(&mut self, base: &Checkpoint) -> Result<Option<(u32, Measured)>, LoadError> {
-        let (Some(best), Some(start)) = (self.best.take(), self.progress.best) else {
+        let (Some(best), Some(start)) = (self.best.as_deref(), self.progress.best) else {
             return Ok(None);
         };
-        let base = self.base_parameters(base, &best)?;
+        let base = self.base_parameters(base, best)?;
+        let best = best.to_vec();
         let blend = |embedder: &mut Self, sixteenths: u32| {
             let share = sixteenths as f32 / 16.0;
             let values: Vec<f32> = best
@@ -528,8 +529,13 @@ impl Embedder {
                 fails = middle
             }
         }
-        let share = (holds + MARGIN).min(16);
-        let (values, measured) = blend(self, share);
+        // Recall need not be monotone along the way: the share that is kept is measured itself.
+        let mut share = (holds + MARGIN).min(16);
+        let (mut values, mut measured) = blend(self, share);
+        if measured.recall < wanted {
+            share = 16;
+            (values, measured) = blend(self, share);
+        }
         self.best = Some(values);
         self.progress.best = Some(measured);
         Ok(Some((share, measured)))
