@@ -6,7 +6,7 @@
 //!
 //! C usually costs more than the products: 768×576×1536 on AMX takes as long to write 4.7 MB of C as to multiply. Rows
 //! of C should start at multiples of 64 bytes ([`crate::Floats`] and a `stride` that is a multiple of 16). Where C is
-//! only the input of the next operation, [`matmul_with`] hands over its rectangles while they are in the cache.
+//! wanted in bf16, [`matmul_narrow`] rounds its rectangles while they are in the cache.
 //!
 //! Every element of C sums its k products in one order that depends on k alone, so a row of C does not depend on how
 //! many rows there are, nor on the number of threads.
@@ -18,10 +18,10 @@ mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
 mod grid;
+mod narrow;
 mod portable;
-mod with;
 
-pub use with::{Rectangle, matmul_with};
+pub use narrow::matmul_narrow;
 
 use std::ops::Range;
 
@@ -47,6 +47,8 @@ trait Kernel {
     const BYTES: usize;
     /// The most inner indices in one slice; a multiple of `STEP`.
     const SLICE: usize;
+    /// Whether one slice of a panel of B stays in L1 while those of A pass by, or C is walked along its rows.
+    const B_STAYS: bool;
 
     /// Prepares the current thread for `tile`; undone by `leave`.
     ///
@@ -96,25 +98,14 @@ pub fn matmul(pool: &Pool, a: &Packed, b: &Packed, c: &mut [f32], stride: usize,
         "{m} rows of {n} at stride {stride} do not fit into {} elements",
         c.len()
     );
-    let cut = Cut::Free { unit: 1 };
     product.run(
         pool,
-        cut,
         &Stored {
             start: c.as_mut_ptr(),
             stride,
             accumulate,
         },
     );
-}
-
-/// How C may be cut.
-#[derive(Clone, Copy)]
-enum Cut {
-    /// Anywhere between panels, columns by multiples of `unit` panels.
-    Free { unit: usize },
-    /// Into whole rows, by multiples of 32.
-    Rows,
 }
 
 /// Where rectangles of C go, in elements of C.
@@ -186,21 +177,21 @@ impl Product<'_> {
         }
     }
 
-    fn run(&self, pool: &Pool, cut: Cut, output: &dyn Output) {
+    fn run(&self, pool: &Pool, output: &dyn Output) {
         match self.a.isa() {
-            Isa::Portable => self.run_on::<portable::Portable>(pool, cut, output),
+            Isa::Portable => self.run_on::<portable::Portable>(pool, output),
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx2 => self.run_on::<avx2::Avx2>(pool, cut, output),
+            Isa::Avx2 => self.run_on::<avx2::Avx2>(pool, output),
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx512 => self.run_on::<avx512::Avx512>(pool, cut, output),
+            Isa::Avx512 => self.run_on::<avx512::Avx512>(pool, output),
             #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
-            Isa::Amx => self.run_on::<amx::Amx>(pool, cut, output),
+            Isa::Amx => self.run_on::<amx::Amx>(pool, output),
             #[allow(unreachable_patterns)]
             isa => unreachable!("an operand of {isa}, which this processor does not have"),
         }
     }
 
-    fn run_on<K: Kernel>(&self, pool: &Pool, cut: Cut, output: &dyn Output) {
+    fn run_on<K: Kernel>(&self, pool: &Pool, output: &dyn Output) {
         let (rows, columns) = (self.m.div_ceil(K::ROWS), self.n.div_ceil(K::COLUMNS));
         if rows == 0 || columns == 0 {
             return;
@@ -212,10 +203,7 @@ impl Product<'_> {
             width: K::COLUMNS,
             k: self.k.max(1),
         };
-        let grid = match cut {
-            Cut::Free { unit } => Grid::new(extent, unit, pool.threads()),
-            Cut::Rows => Grid::of_whole_rows(extent, pool.threads()),
-        };
+        let grid = Grid::new(extent, pool.threads());
         pool.run(grid.tasks(), &|task| {
             let (row_panels, column_panels) = grid.rectangle(task);
             let rows = row_panels.start * K::ROWS..self.m.min(row_panels.end * K::ROWS);
@@ -252,9 +240,15 @@ impl Product<'_> {
         while from < self.k {
             let inner = slice.min(self.k - from);
             let add = place.accumulate || from > 0;
-            for row in rows.clone() {
+            for tile in 0..rows.len() * columns.len() {
+                let (row, column) = if K::B_STAYS {
+                    (tile % rows.len(), tile / rows.len())
+                } else {
+                    (tile / columns.len(), tile % columns.len())
+                };
+                let (row, column) = (rows.start + row, columns.start + column);
                 let height = K::ROWS.min(self.m - row * K::ROWS);
-                for column in columns.clone() {
+                {
                     let width = K::COLUMNS.min(self.n - column * K::COLUMNS);
                     // SAFETY: panels `row` and `column` exist and have `padded` inner indices; the tile lies inside the
                     // place, or is computed in `edge` and only its part inside the place is copied.

@@ -3,8 +3,9 @@
 
 use oml_kernels::{
     AttentionScratch, AttentionShape, Isa, attention, attention_backward, divergence, dot,
-    exp_scaled, log_sum_exp, max, rms_norm, rms_norm_backward_input, rms_norm_backward_weight,
-    rotate, swiglu, swiglu_backward,
+    exp_scaled, log_sum_exp, max, narrow, rms_norm, rms_norm_backward_input,
+    rms_norm_backward_weight, rotate, swiglu, swiglu_backward, swiglu_backward_bf16, swiglu_bf16,
+    widen,
 };
 
 const WIDTHS: [usize; 8] = [1, 2, 15, 16, 33, 64, 100, 576];
@@ -125,6 +126,33 @@ fn swiglu_and_its_gradients() {
             swiglu_backward(isa, &gate, &up, &da, &mut first, &mut second);
             check(&format!("{isa} {n} dg"), &d_gate, &first, 1e-6);
             check(&format!("{isa} {n} du"), &d_up, &second, 1e-6);
+        }
+        let (mut gate_bits, mut up_bits) = (vec![0; n], vec![0; n]);
+        for isa in available() {
+            narrow(isa, &gate, &mut gate_bits);
+            narrow(isa, &up, &mut up_bits);
+            let (mut gate, mut up) = (vec![0.0; n], vec![0.0; n]);
+            widen(isa, &gate_bits, &mut gate);
+            widen(isa, &up_bits, &mut up);
+            let mut out = [vec![f32::NAN; n], vec![f32::NAN; n]];
+            swiglu(isa, &gate, &up, &mut out[0]);
+            swiglu_bf16(isa, &gate_bits, &up_bits, &mut out[1]);
+            assert_eq!(out[0], out[1], "{isa} {n} from bf16");
+            let (mut first, mut second) = (out.clone(), out);
+            swiglu_backward(isa, &gate, &up, &da, &mut first[0], &mut second[0]);
+            swiglu_backward_bf16(
+                isa,
+                &gate_bits,
+                &up_bits,
+                &da,
+                &mut first[1],
+                &mut second[1],
+            );
+            assert_eq!(
+                (&first[0], &second[0]),
+                (&first[1], &second[1]),
+                "{isa} {n} from bf16"
+            );
         }
     }
 }

@@ -33,6 +33,7 @@ impl Kernel for Amx {
     const STEP: usize = 32;
     const BYTES: usize = size_of::<u16>();
     const SLICE: usize = 768;
+    const B_STAYS: bool = false;
 
     unsafe fn enter() {
         // SAFETY: the processor has AMX and the process the permission (the caller's condition); reads 64 bytes.

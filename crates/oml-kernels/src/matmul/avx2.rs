@@ -15,6 +15,7 @@ impl Kernel for Avx2 {
     const STEP: usize = 1;
     const BYTES: usize = size_of::<f32>();
     const SLICE: usize = 256;
+    const B_STAYS: bool = true;
 
     unsafe fn tile(rows: usize, inner: usize, a: *const u8, b: *const u8, c: Tile) {
         let (a, b) = (a.cast(), b.cast());

@@ -21,16 +21,14 @@ pub(super) struct Grid {
 
 /// The most rows and columns of a rectangle: its C and the slices of A and B in use stay in L2.
 const SIDE: usize = 384;
-/// Elements of a rectangle of whole rows: half a megabyte of C, for the same reason.
-const AREA: usize = 128 << 10;
 /// Rectangles for each thread, where there is work for them.
 const SHARE: usize = 4;
 /// Multiply-adds that are worth a task, some ten microseconds.
 const WORK: usize = 8 << 20;
 
 impl Grid {
-    /// Rectangles whose columns are a multiple of `unit` panels.
-    pub(super) fn new(extent: Extent, unit: usize, threads: usize) -> Grid {
+    /// Rectangles of about equal work.
+    pub(super) fn new(extent: Extent, threads: usize) -> Grid {
         let Extent {
             height, width, k, ..
         } = extent;
@@ -42,22 +40,11 @@ impl Grid {
             .max(least)
             .min(SIDE / width)
             .max(1);
-        let columns = even(extent.columns, columns).next_multiple_of(unit);
+        let columns = even(extent.columns, columns);
         Grid {
             extent,
             rows,
             columns,
-        }
-    }
-
-    /// Rectangles as wide as C, of a multiple of 32 rows.
-    pub(super) fn of_whole_rows(extent: Extent, threads: usize) -> Grid {
-        let most = AREA / (extent.columns * extent.width * extent.height);
-        let most = most.min(extent.rows.div_ceil(SHARE * threads)).max(1);
-        Grid {
-            extent,
-            rows: even(extent.rows, most).next_multiple_of(32 / extent.height),
-            columns: extent.columns,
         }
     }
 
@@ -108,21 +95,16 @@ mod tests {
                 k,
             };
             for threads in [1, 2, 16] {
-                for grid in [
-                    Grid::new(extent, 1, threads),
-                    Grid::new(extent, 2, threads),
-                    Grid::of_whole_rows(extent, threads),
-                ] {
-                    let mut seen = vec![0; rows * columns];
-                    for task in 0..grid.tasks() {
-                        let (r, c) = grid.rectangle(task);
-                        r.for_each(|r| c.clone().for_each(|c| seen[r * columns + c] += 1));
-                    }
-                    assert!(
-                        seen.iter().all(|count| *count == 1),
-                        "{rows} × {columns} on {threads}"
-                    );
+                let grid = Grid::new(extent, threads);
+                let mut seen = vec![0; rows * columns];
+                for task in 0..grid.tasks() {
+                    let (r, c) = grid.rectangle(task);
+                    r.for_each(|r| c.clone().for_each(|c| seen[r * columns + c] += 1));
                 }
+                assert!(
+                    seen.iter().all(|count| *count == 1),
+                    "{rows} × {columns} on {threads}"
+                );
             }
         }
     }

@@ -10,6 +10,7 @@ impl Kernel for Portable {
     const STEP: usize = 1;
     const BYTES: usize = size_of::<f32>();
     const SLICE: usize = 256;
+    const B_STAYS: bool = true;
 
     unsafe fn tile(rows: usize, inner: usize, a: *const u8, b: *const u8, c: Tile) {
         const ROWS: usize = PORTABLE.0;

@@ -7,9 +7,8 @@
 //! Sizes are the caller's responsibility: a mismatch is a programmer's error and panics.
 
 mod cpu;
-mod cpu_loss;
 
-pub use cpu::{Cpu, Operand, Saved, Weight};
+pub use cpu::{Compact, Cpu, Operand, Weight};
 
 /// What a [`Backend::Operand`] will be multiplied with; a backend may lay it out differently for each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -128,6 +127,27 @@ pub struct RowLoss {
     pub hit: bool,
 }
 
+/// The gradient that a linear map's output receives.
+#[derive(Debug)]
+pub enum Upstream<'a, Be: Backend + ?Sized> {
+    /// Columns of a buffer, times a factor.
+    Rows {
+        /// The rows.
+        buffer: &'a Be::Buffer,
+        /// Which of their columns.
+        columns: Columns,
+        /// The factor.
+        scale: f32,
+    },
+    /// The gradient of [`Backend::swiglu`], formed where it is read: `d_act` `[T, outputs/2]` at `gate_up` `[T, outputs]`.
+    Gated {
+        /// Gate and up.
+        gate_up: &'a Be::Compact,
+        /// Gradient of the activation.
+        d_act: &'a Be::Buffer,
+    },
+}
+
 /// The frozen model that [`Objective::Teacher`] rows follow.
 #[derive(Debug)]
 pub struct Teacher<'a, Be: Backend + ?Sized> {
@@ -145,8 +165,8 @@ pub trait Backend {
     type Operand;
     /// A weight matrix `[outputs, inputs]`: a place in a flat parameter buffer, or frozen values ready for products.
     type Weight;
-    /// Activations kept for the backward pass, in the device's compact precision.
-    type Saved;
+    /// Activations in the precision in which products read them anyway.
+    type Compact;
 
     /// Elements of a buffer.
     fn length(&self, buffer: &Self::Buffer) -> usize;
@@ -154,8 +174,8 @@ pub trait Backend {
     fn buffer(&self, length: usize) -> Self::Buffer;
     /// An empty operand; it grows when it is written.
     fn operand(&self, role: Role) -> Self::Operand;
-    /// An empty store of activations; it grows when it is written.
-    fn saved(&self) -> Self::Saved;
+    /// Empty activations; they grow when they are written.
+    fn compact(&self) -> Self::Compact;
     /// A trainable weight: `[outputs, inputs]` values from `offset` of the flat buffer given to each operation.
     fn weight_at(&self, offset: usize, outputs: usize, inputs: usize) -> Self::Weight;
     /// A frozen weight made from its values.
@@ -239,14 +259,19 @@ pub trait Backend {
         columns: Columns,
         accumulate: bool,
     );
-    /// `dx (+)= scale·dy·W` and `dW (+)= scale·dyᵀ·x`, each where asked; `dy` is `rows` rows of the given columns.
-    #[allow(clippy::too_many_arguments)]
+    /// `y = x·Wᵀ`.
+    fn linear_compact(
+        &mut self,
+        x: &Self::Operand,
+        weight: &Self::Weight,
+        parameters: &Self::Buffer,
+        y: &mut Self::Compact,
+    );
+    /// `dx (+)= dy·W` and `dW (+)= dyᵀ·x`, each where asked; `dy` has `rows` rows.
     fn linear_backward(
         &mut self,
-        dy: &Self::Buffer,
+        dy: Upstream<'_, Self>,
         rows: usize,
-        columns: Columns,
-        scale: f32,
         weight: &Self::Weight,
         parameters: &Self::Buffer,
         dx: Option<(&mut Self::Buffer, Columns, bool)>,
@@ -270,7 +295,8 @@ pub trait Backend {
         d_bias: Target<'_, Self::Buffer>,
     );
 
-    /// Lays `rows × width` values of a buffer's columns, times `scale`, out as an operand.
+    /// Lays `rows × width` values of a buffer's columns, times `scale`, out as operands.
+    #[allow(clippy::too_many_arguments)]
     fn operand_from(
         &mut self,
         x: &Self::Buffer,
@@ -278,25 +304,23 @@ pub trait Backend {
         width: usize,
         columns: Columns,
         scale: f32,
-        y: &mut Self::Operand,
+        y: &mut [&mut Self::Operand],
     );
     /// Sets the first `length` values to zero.
     fn clear(&mut self, buffer: &mut Self::Buffer, length: usize);
     /// Copies the first `length` values.
     fn copy(&mut self, source: &Self::Buffer, length: usize, target: &mut Self::Buffer);
-    /// Keeps `rows × width` values of a buffer.
-    fn save(&mut self, x: &Self::Buffer, rows: usize, width: usize, kept: &mut Self::Saved);
-    /// Brings kept rows back.
-    fn restore(&mut self, kept: &Self::Saved, rows: usize, width: usize, x: &mut Self::Buffer);
+    /// Rounds `rows × width` values of a buffer.
+    fn round(&mut self, x: &Self::Buffer, rows: usize, width: usize, y: &mut Self::Compact);
 
-    /// Rotates the query and key heads of `qkv` in place, row t at position `positions[t]`; `inverse` undoes it, which is also its backward.
+    /// Rotates the query and key heads of `qkv` in place, row t at position `positions[t]`, and rounds all into `kept`.
     fn rope(
         &mut self,
         qkv: &mut Self::Buffer,
         positions: &[u32],
         heads: &Heads,
         table: &RopeTable,
-        inverse: bool,
+        kept: Option<&mut Self::Compact>,
     );
     /// Causal attention inside each sequence; `out` is `[T, heads·head_dim]`.
     fn attention(
@@ -306,12 +330,15 @@ pub trait Backend {
         heads: &Heads,
         out: &mut Self::Buffer,
     );
-    /// The gradient of [`Backend::attention`] with respect to the rotated `qkv`.
+    /// The gradient of [`Backend::attention`] after [`Backend::rope`] with respect to the `qkv` before it; `qkv` is rotated.
+    #[allow(clippy::too_many_arguments)]
     fn attention_backward(
         &mut self,
-        qkv: &Self::Buffer,
+        qkv: &Self::Compact,
         layout: &Layout,
+        positions: &[u32],
         heads: &Heads,
+        table: &RopeTable,
         d_out: &Self::Buffer,
         d_qkv: &mut Self::Buffer,
     );
@@ -326,11 +353,11 @@ pub trait Backend {
     );
 
     /// SwiGLU of `gate_up` `[T, 2·width]` (gate first) into an operand.
-    fn swiglu(&mut self, gate_up: &Self::Buffer, rows: usize, width: usize, y: &mut Self::Operand);
+    fn swiglu(&mut self, gate_up: &Self::Compact, rows: usize, width: usize, y: &mut Self::Operand);
     /// The gradient of [`Backend::swiglu`]: `d_act` `[T, width]` to `d_gate_up` `[T, 2·width]`.
     fn swiglu_backward(
         &mut self,
-        gate_up: &Self::Buffer,
+        gate_up: &Self::Compact,
         rows: usize,
         width: usize,
         d_act: &Self::Buffer,

@@ -228,7 +228,7 @@ pub(crate) fn forward<B: Backend>(
                 stride: group.inner,
             },
             scale,
-            scratch,
+            &mut [&mut *scratch],
         );
         backend.linear(
             scratch,

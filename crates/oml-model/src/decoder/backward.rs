@@ -7,7 +7,9 @@ use super::{
     adapter::Group,
     forward::{LayerSaves, ensure},
 };
-use crate::backend::{Backend, Columns, Layout, Role, RopeTable, RowLoss, Target, Teacher};
+use crate::backend::{
+    Backend, Columns, Layout, Role, RopeTable, RowLoss, Target, Teacher, Upstream,
+};
 
 /// Working memory of a backward pass.
 pub(super) struct BackwardWork<B: Backend> {
@@ -15,14 +17,11 @@ pub(super) struct BackwardWork<B: Backend> {
     dx: B::Buffer,
     /// Gradient of a norm's output, `[T, H]`.
     d_norm: B::Buffer,
-    /// Restored and gradient QKV, `[T, qkv_width]`.
-    qkv: B::Buffer,
+    /// Gradient of QKV before rotation, `[T, qkv_width]`.
     d_qkv: B::Buffer,
-    /// Restored and gradient of the attention's output, `[T, query_width]`.
-    attended: B::Buffer,
+    /// Gradient of the attention's output, `[T, query_width]`.
     d_attended: B::Buffer,
-    /// Restored gate and up, and their gradient, `[T, 2·I]`.
-    gate_up: B::Buffer,
+    /// Gradient of gate and up, `[T, 2·I]`, where more than one product reads it.
     d_gate_up: B::Buffer,
     /// Gradient of the activation, `[T, I]`.
     d_act: B::Buffer,
@@ -41,11 +40,8 @@ impl<B: Backend> BackwardWork<B> {
         Self {
             dx: empty(),
             d_norm: empty(),
-            qkv: empty(),
             d_qkv: empty(),
-            attended: empty(),
             d_attended: empty(),
-            gate_up: empty(),
             d_gate_up: empty(),
             d_act: empty(),
             d_hidden: empty(),
@@ -59,12 +55,8 @@ impl<B: Backend> BackwardWork<B> {
         for (buffer, width) in [
             (&mut self.dx, sizes.hidden),
             (&mut self.d_norm, sizes.hidden),
-            (&mut self.qkv, sizes.heads.qkv_width()),
             (&mut self.d_qkv, sizes.heads.qkv_width()),
-            (&mut self.attended, sizes.heads.query_width()),
             (&mut self.d_attended, sizes.heads.query_width()),
-            (&mut self.gate_up, 2 * sizes.intermediate),
-            (&mut self.d_gate_up, 2 * sizes.intermediate),
             (&mut self.d_act, sizes.intermediate),
             (&mut self.d_inner, inner),
         ] {
@@ -249,19 +241,16 @@ impl<B: Backend> LayerBackward<'_, '_, B> {
             ..
         } = self;
         let own = adapters.map(|a| (&a.layers[*n], &a.flat, a.spec.scale()));
-        backend.restore(&saves.gate_up, tokens, 2 * i, &mut work.gate_up);
 
-        backend.swiglu(&work.gate_up, tokens, i, &mut work.input);
+        backend.swiglu(&saves.gate_up, tokens, i, &mut work.input);
         let all = Columns::all(h);
         if let (true, Some(bias)) = (full, layer.down_bias) {
             backend.add_bias_backward(&work.dx, tokens, h, sink.at(bias));
         }
         let d_weight = full.then(|| (&work.input, sink.at(layer.down_offset)));
         backend.linear_backward(
-            &work.dx,
+            rows(&work.dx, h),
             tokens,
-            all,
-            1.0,
             &layer.down,
             flat,
             Some((&mut work.d_act, Columns::all(i), false)),
@@ -282,8 +271,6 @@ impl<B: Backend> LayerBackward<'_, '_, B> {
                 sink,
             );
         }
-        backend.swiglu_backward(&work.gate_up, tokens, i, &work.d_act, &mut work.d_gate_up);
-
         backend.rms_norm(
             &saves.middle,
             tokens,
@@ -293,35 +280,41 @@ impl<B: Backend> LayerBackward<'_, '_, B> {
             sizes.eps,
             &mut work.input,
         );
-        if let (true, Some(bias)) = (full, layer.gate_up_bias) {
-            backend.add_bias_backward(&work.d_gate_up, tokens, 2 * i, sink.at(bias));
-        }
         let d_weight = full.then(|| (&work.input, sink.at(layer.gate_up_offset)));
-        let columns = Columns::all(2 * i);
-        backend.linear_backward(
-            &work.d_gate_up,
-            tokens,
-            columns,
-            1.0,
-            &layer.gate_up,
-            flat,
-            Some((&mut work.d_norm, all, false)),
-            d_weight,
-        );
-        if let Some((adapters, values, scale)) = own
-            && let Some(group) = &adapters.gate_up
-        {
-            let inner = (&mut work.inner, &saves.inner[2], &mut work.d_inner);
-            adapter_backward(
-                *backend,
-                (group, values, scale),
-                tokens,
-                &work.d_gate_up,
-                &work.input,
-                inner,
-                &mut work.d_norm,
-                sink,
-            );
+        let d_input = Some((&mut work.d_norm, all, false));
+        let group = own.and_then(|(adapters, values, scale)| {
+            let group = adapters.gate_up.as_ref()?;
+            Some((group, values, scale))
+        });
+        let bias = layer.gate_up_bias.filter(|_| full);
+        if bias.is_none() && group.is_none() {
+            let dy = Upstream::Gated {
+                gate_up: &saves.gate_up,
+                d_act: &work.d_act,
+            };
+            backend.linear_backward(dy, tokens, &layer.gate_up, flat, d_input, d_weight);
+        } else {
+            let dy = &mut work.d_gate_up;
+            ensure(*backend, dy, tokens * 2 * i);
+            backend.swiglu_backward(&saves.gate_up, tokens, i, &work.d_act, dy);
+            let upstream = rows(dy, 2 * i);
+            backend.linear_backward(upstream, tokens, &layer.gate_up, flat, d_input, d_weight);
+            if let Some(bias) = bias {
+                backend.add_bias_backward(dy, tokens, 2 * i, sink.at(bias));
+            }
+            if let Some(group) = group {
+                let inner = (&mut work.inner, &saves.inner[2], &mut work.d_inner);
+                adapter_backward(
+                    *backend,
+                    group,
+                    tokens,
+                    dy,
+                    &work.input,
+                    inner,
+                    &mut work.d_norm,
+                    sink,
+                );
+            }
         }
         let d_norm = full.then(|| sink.at(layer.post_norm));
         backend.rms_norm_backward(
@@ -356,25 +349,13 @@ impl<B: Backend> LayerBackward<'_, '_, B> {
         } = self;
         let own = adapters.map(|a| (&a.layers[*n], &a.flat, a.spec.scale()));
         let all = Columns::all(h);
-        backend.restore(&saves.attended, tokens, query, &mut work.attended);
-
-        backend.operand_from(
-            &work.attended,
-            tokens,
-            query,
-            Columns::all(query),
-            1.0,
-            &mut work.input,
-        );
         if let (true, Some(bias)) = (full, layer.o_bias) {
             backend.add_bias_backward(&work.dx, tokens, h, sink.at(bias));
         }
-        let d_weight = full.then(|| (&work.input, sink.at(layer.o_offset)));
+        let d_weight = full.then(|| (&saves.attended, sink.at(layer.o_offset)));
         backend.linear_backward(
-            &work.dx,
+            rows(&work.dx, h),
             tokens,
-            all,
-            1.0,
             &layer.o,
             flat,
             Some((&mut work.d_attended, Columns::all(query), false)),
@@ -389,21 +370,21 @@ impl<B: Backend> LayerBackward<'_, '_, B> {
                 (group, values, scale),
                 tokens,
                 &work.dx,
-                &work.input,
+                &saves.attended,
                 inner,
                 &mut work.d_attended,
                 sink,
             );
         }
-        backend.restore(&saves.qkv, tokens, width, &mut work.qkv);
         backend.attention_backward(
-            &work.qkv,
+            &saves.qkv,
             layout,
+            positions,
             &sizes.heads,
+            rope,
             &work.d_attended,
             &mut work.d_qkv,
         );
-        backend.rope(&mut work.d_qkv, positions, &sizes.heads, rope, true);
 
         backend.rms_norm(
             &saves.x,
@@ -419,10 +400,8 @@ impl<B: Backend> LayerBackward<'_, '_, B> {
         }
         let d_weight = full.then(|| (&work.input, sink.at(layer.qkv_offset)));
         backend.linear_backward(
-            &work.d_qkv,
+            rows(&work.d_qkv, width),
             tokens,
-            Columns::all(width),
-            1.0,
             &layer.qkv,
             flat,
             Some((&mut work.d_norm, all, false)),
@@ -459,6 +438,15 @@ impl<B: Backend> LayerBackward<'_, '_, B> {
     }
 }
 
+/// All columns of a gradient of this width.
+fn rows<B: Backend>(buffer: &B::Buffer, width: usize) -> Upstream<'_, B> {
+    Upstream::Rows {
+        buffer,
+        columns: Columns::all(width),
+        scale: 1.0,
+    }
+}
+
 /// Backward of `y += scale · B·(A·x)`: adds to `dx`, and writes the gradients of A and B.
 #[allow(clippy::too_many_arguments)]
 fn adapter_backward<B: Backend>(
@@ -481,24 +469,24 @@ fn adapter_backward<B: Backend>(
             offset: part.at,
             stride: group.outputs,
         };
-        backend.operand_from(inner, tokens, rank, own, 1.0, operand);
+        backend.operand_from(inner, tokens, rank, own, 1.0, &mut [&mut *operand]);
+        let dy = Upstream::Rows {
+            buffer: dy,
+            columns: out,
+            scale,
+        };
         backend.linear_backward(
             dy,
             tokens,
-            out,
-            scale,
             &part.b,
             flat,
             Some((d_inner, own, false)),
             Some((operand, sink.at(part.b_offset))),
         );
     }
-    let columns = Columns::all(group.inner);
     backend.linear_backward(
-        d_inner,
+        rows(d_inner, group.inner),
         tokens,
-        columns,
-        1.0,
         &group.a,
         flat,
         Some((dx, Columns::all(group.inputs), true)),

@@ -15,7 +15,9 @@ pub(super) struct ForwardWork<B: Backend> {
     /// `[T, heads·head_dim]`.
     attended: B::Buffer,
     /// `[T, 2·I]`.
-    gate_up: B::Buffer,
+    gate_up: B::Compact,
+    /// The same before it is rounded, where a bias or an adapter is still to be added.
+    wide: B::Buffer,
     /// Normed picked rows, `[R, H]`.
     pub(super) hidden: B::Buffer,
     /// `A·x` of adapters.
@@ -28,10 +30,12 @@ pub(super) struct LayerSaves<B: Backend> {
     /// Residual stream before the layer and between its halves, `[T, H]`.
     pub(super) x: B::Buffer,
     pub(super) middle: B::Buffer,
-    /// Rotated QKV, the attention's output, gate and up.
-    pub(super) qkv: B::Saved,
-    pub(super) attended: B::Saved,
-    pub(super) gate_up: B::Saved,
+    /// Rotated QKV, `[T, qkv_width]`.
+    pub(super) qkv: B::Compact,
+    /// The attention's output, as the weight gradient reads it.
+    pub(super) attended: B::Operand,
+    /// Gate and up, `[T, 2·I]`.
+    pub(super) gate_up: B::Compact,
     /// `A·x` of the four groups of adapters, `[T, inner]`.
     pub(super) inner: [B::Buffer; 4],
 }
@@ -60,7 +64,8 @@ impl<B: Backend> ForwardWork<B> {
             input: backend.operand(role),
             qkv: empty(),
             attended: empty(),
-            gate_up: empty(),
+            gate_up: backend.compact(),
+            wide: empty(),
             hidden: empty(),
             inner: empty(),
             inner_operand: backend.operand(role),
@@ -83,7 +88,6 @@ impl<B: Backend> ForwardWork<B> {
                 &mut self.attended,
                 tokens * sizes.heads.query_width(),
             );
-            ensure(backend, &mut self.gate_up, tokens * 2 * sizes.intermediate);
         }
         if let Some(adapters) = adapters {
             ensure(backend, &mut self.inner, tokens * 3 * adapters.spec.rank);
@@ -96,9 +100,9 @@ impl<B: Backend> LayerSaves<B> {
         Self {
             x: backend.buffer(0),
             middle: backend.buffer(0),
-            qkv: backend.saved(),
-            attended: backend.saved(),
-            gate_up: backend.saved(),
+            qkv: backend.compact(),
+            attended: backend.operand(Role::WeightGradient),
+            gate_up: backend.compact(),
             inner: std::array::from_fn(|_| backend.buffer(0)),
         }
     }
@@ -331,7 +335,13 @@ fn attention_half<B: Backend>(
             &mut work.qkv,
         );
     }
-    backend.rope(&mut work.qkv, positions, &sizes.heads, rope, false);
+    backend.rope(
+        &mut work.qkv,
+        positions,
+        &sizes.heads,
+        rope,
+        saves.as_deref_mut().map(|s| &mut s.qkv),
+    );
     match attend {
         Attend::Packed(layout) => {
             backend.attention(&work.qkv, layout, &sizes.heads, &mut work.attended)
@@ -344,17 +354,15 @@ fn attention_half<B: Backend>(
             &mut work.attended,
         ),
     }
-    if let Some(saves) = saves.as_deref_mut() {
-        backend.save(&work.qkv, tokens, width, &mut saves.qkv);
-        backend.save(&work.attended, tokens, query, &mut saves.attended);
-    }
+    let mut operands = vec![&mut work.input];
+    operands.extend(saves.as_deref_mut().map(|s| &mut s.attended));
     backend.operand_from(
         &work.attended,
         tokens,
         query,
         Columns::all(query),
         1.0,
-        &mut work.input,
+        &mut operands,
     );
     backend.linear(
         &work.input,
@@ -407,37 +415,31 @@ fn mlp_half<B: Backend>(
         sizes.eps,
         &mut work.input,
     );
-    backend.linear(
-        &work.input,
-        &layer.gate_up,
-        flat,
-        &mut work.gate_up,
-        Columns::all(2 * i),
-        false,
-    );
-    if let Some(bias) = layer.gate_up_bias {
-        backend.add_bias(&mut work.gate_up, tokens, 2 * i, flat, bias);
+    let (gate_up, inner) = match saves.as_deref_mut() {
+        Some(saves) => (&mut saves.gate_up, &mut saves.inner[2]),
+        None => (&mut work.gate_up, &mut work.inner),
+    };
+    let group = own.and_then(|(adapters, values, scale)| {
+        let group = adapters.gate_up.as_ref()?;
+        Some((group, values, scale))
+    });
+    if layer.gate_up_bias.is_none() && group.is_none() {
+        backend.linear_compact(&work.input, &layer.gate_up, flat, gate_up);
+    } else {
+        let wide = &mut work.wide;
+        ensure(backend, wide, tokens * 2 * i);
+        let columns = Columns::all(2 * i);
+        backend.linear(&work.input, &layer.gate_up, flat, wide, columns, false);
+        if let Some(bias) = layer.gate_up_bias {
+            backend.add_bias(wide, tokens, 2 * i, flat, bias);
+        }
+        if let Some(group) = group {
+            let operand = &mut work.inner_operand;
+            adapter::forward(backend, group, tokens, &work.input, operand, inner, wide);
+        }
+        backend.round(wide, tokens, 2 * i, gate_up);
     }
-    if let Some((adapters, values, scale)) = own
-        && let Some(group) = &adapters.gate_up
-    {
-        let inner = saves
-            .as_deref_mut()
-            .map_or(&mut work.inner, |s| &mut s.inner[2]);
-        adapter::forward(
-            backend,
-            (group, values, scale),
-            tokens,
-            &work.input,
-            &mut work.inner_operand,
-            inner,
-            &mut work.gate_up,
-        );
-    }
-    if let Some(saves) = saves.as_deref_mut() {
-        backend.save(&work.gate_up, tokens, 2 * i, &mut saves.gate_up);
-    }
-    backend.swiglu(&work.gate_up, tokens, i, &mut work.input);
+    backend.swiglu(gate_up, tokens, i, &mut work.input);
     backend.linear(
         &work.input,
         &layer.down,

@@ -4,97 +4,45 @@
 //! their f32 masters right before each use (as fast as reading a packed copy, and it saves two copies of the model); frozen weights are packed once.
 //! Every reduction has a fixed order, so results do not depend on the number of threads.
 
-use std::cell::RefCell;
+mod attention;
+mod compact;
+mod loss;
+mod sums;
+mod weight;
 
 use oml_kernels::{
-    AdamWStep, AttentionScratch, Floats, Form, Isa, Packed, Pool, adamw, attention,
-    attention_backward, dot, for_each_chunk, for_each_chunk3, for_each_range, matmul, narrow, pack,
-    pack_with, rms_norm, rms_norm_backward_input, rms_norm_backward_weight, rotate, swiglu,
-    swiglu_backward, widen,
+    AdamWStep, Floats, Form, Isa, Packed, Pool, adamw, dot, for_each_chunk, for_each_chunk3,
+    matmul, pack, pack_with, rms_norm, rms_norm_backward_input, rms_norm_backward_weight,
 };
 
 use super::{
     Backend, CachedRows, Columns, Directions, Heads, Layout, Objective, Role, RopeTable, RowLoss,
-    Target, Teacher,
+    Target, Teacher, Upstream,
 };
+pub use compact::Compact;
+use sums::{add_to, block_sums};
+pub use weight::Weight;
 
 /// Rows that one task of a row-wise loop takes.
 const ROWS: usize = 16;
-/// Queries that one task of attention takes.
-const QUERIES: usize = 64;
 /// Elements that one task of an optimizer sweep takes.
 const SWEEP: usize = 1 << 16;
 
 /// All cores of one machine.
 pub struct Cpu {
-    pub(super) isa: Isa,
-    pub(super) pool: Pool,
-    pub(super) forward_weight: Packed,
-    pub(super) backward_weight: Packed,
-    pub(super) left: Packed,
-    pub(super) left_transposed: Packed,
-    pub(super) right: Packed,
-    pub(super) logits: Floats,
-    pub(super) teacher_logits: Floats,
+    isa: Isa,
+    pool: Pool,
+    forward_weight: Packed,
+    backward_weight: Packed,
+    left: Packed,
+    left_transposed: Packed,
+    right: Packed,
+    logits: Floats,
+    teacher_logits: Floats,
 }
 
 /// Rows packed for products.
-pub struct Operand(pub(super) Packed);
-
-/// Compact rows: bf16 where products are bf16 anyway, f32 otherwise.
-pub enum Saved {
-    /// bf16 bits.
-    Half(Vec<u16>),
-    /// f32 values.
-    Full(Vec<f32>),
-}
-
-/// A weight `[outputs, inputs]`.
-pub enum Weight {
-    /// Values in a flat parameter buffer.
-    Trainable {
-        /// First element in the buffer.
-        offset: usize,
-        /// Rows.
-        outputs: usize,
-        /// Columns.
-        inputs: usize,
-    },
-    /// Packed values for each direction.
-    Frozen {
-        /// Wᵀ as the right operand of `x·Wᵀ`.
-        forward: Packed,
-        /// W as the right operand of `dy·W`.
-        backward: Option<Packed>,
-    },
-}
-
-impl Weight {
-    /// `(outputs, inputs)`.
-    pub fn shape(&self) -> (usize, usize) {
-        match self {
-            Self::Trainable {
-                outputs, inputs, ..
-            } => (*outputs, *inputs),
-            Self::Frozen { forward, .. } => (forward.rows(), forward.columns()),
-        }
-    }
-
-    /// The packed values of a frozen weight.
-    ///
-    /// # Panics
-    /// If the weight is trainable: a teacher never is.
-    pub(super) fn frozen(&self) -> &Packed {
-        match self {
-            Self::Frozen { forward, .. } => forward,
-            Self::Trainable { .. } => unreachable!("a teacher's head is frozen"),
-        }
-    }
-}
-
-thread_local! {
-    static ATTENTION: RefCell<AttentionScratch> = RefCell::default();
-}
+pub struct Operand(Packed);
 
 impl Cpu {
     /// A backend on `threads` threads with the given instruction set.
@@ -123,82 +71,11 @@ impl Cpu {
     }
 }
 
-/// The weight as the right operand of `x·Wᵀ`.
-pub(super) fn forward_form<'a>(
-    pool: &Pool,
-    weight: &'a Weight,
-    parameters: &[f32],
-    scratch: &'a mut Packed,
-) -> &'a Packed {
-    match weight {
-        Weight::Frozen { forward, .. } => forward,
-        Weight::Trainable {
-            offset,
-            outputs,
-            inputs,
-        } => {
-            pack(
-                pool,
-                &parameters[*offset..][..outputs * inputs],
-                *outputs,
-                *inputs,
-                *inputs,
-                &mut [&mut *scratch],
-            );
-            scratch
-        }
-    }
-}
-
-/// The weight as the right operand of `dy·W`.
-pub(super) fn backward_form<'a>(
-    pool: &Pool,
-    weight: &'a Weight,
-    parameters: &[f32],
-    scratch: &'a mut Packed,
-) -> &'a Packed {
-    match weight {
-        Weight::Frozen {
-            backward: Some(backward),
-            ..
-        } => backward,
-        Weight::Frozen {
-            forward,
-            backward: None,
-        } => {
-            let (rows, columns) = (forward.rows(), forward.columns());
-            pack_with(
-                pool,
-                rows,
-                columns,
-                &|r, row| forward.row(r, row),
-                &mut [&mut *scratch],
-            );
-            scratch
-        }
-        Weight::Trainable {
-            offset,
-            outputs,
-            inputs,
-        } => {
-            pack(
-                pool,
-                &parameters[*offset..][..outputs * inputs],
-                *outputs,
-                *inputs,
-                *inputs,
-                &mut [&mut *scratch],
-            );
-            scratch
-        }
-    }
-}
-
 impl Backend for Cpu {
     type Buffer = Floats;
     type Operand = Operand;
     type Weight = Weight;
-    type Saved = Saved;
+    type Compact = Compact;
 
     fn length(&self, buffer: &Floats) -> usize {
         buffer.len()
@@ -218,12 +95,8 @@ impl Backend for Cpu {
         ))
     }
 
-    fn saved(&self) -> Saved {
-        if self.isa == Isa::Amx {
-            Saved::Half(Vec::new())
-        } else {
-            Saved::Full(Vec::new())
-        }
+    fn compact(&self) -> Compact {
+        Compact::new(self.isa)
     }
 
     fn weight_at(&self, offset: usize, outputs: usize, inputs: usize) -> Weight {
@@ -388,7 +261,7 @@ impl Backend for Cpu {
         columns: Columns,
         accumulate: bool,
     ) {
-        let w = forward_form(&self.pool, weight, parameters, &mut self.forward_weight);
+        let w = weight.forward(&self.pool, parameters, &mut self.forward_weight);
         matmul(
             &self.pool,
             &x.0,
@@ -399,17 +272,27 @@ impl Backend for Cpu {
         );
     }
 
+    fn linear_compact(
+        &mut self,
+        x: &Operand,
+        weight: &Weight,
+        parameters: &Floats,
+        y: &mut Compact,
+    ) {
+        let w = weight.forward(&self.pool, parameters, &mut self.forward_weight);
+        y.multiply(&self.pool, &x.0, w);
+    }
+
     fn linear_backward(
         &mut self,
-        dy: &Floats,
+        dy: Upstream<'_, Self>,
         rows: usize,
-        columns: Columns,
-        scale: f32,
         weight: &Weight,
         parameters: &Floats,
         dx: Option<(&mut Floats, Columns, bool)>,
         d_weight: Option<(&Operand, Target<'_, Floats>)>,
     ) {
+        let (isa, pool) = (self.isa, &self.pool);
         let (outputs, inputs) = weight.shape();
         let mut targets: Vec<&mut Packed> = Vec::with_capacity(2);
         if dx.is_some() {
@@ -418,35 +301,31 @@ impl Backend for Cpu {
         if d_weight.is_some() {
             targets.push(&mut self.left_transposed);
         }
-        pack_scaled(
-            &self.pool,
-            &dy[columns.offset..],
-            rows,
-            outputs,
-            columns.stride,
-            scale,
-            &mut targets,
-        );
-        if let Some((dx, columns, accumulate)) = dx {
-            let w = backward_form(&self.pool, weight, parameters, &mut self.backward_weight);
-            matmul(
-                &self.pool,
-                &self.left,
-                w,
-                &mut dx[columns.offset..],
-                columns.stride,
-                accumulate,
-            );
+        match dy {
+            Upstream::Rows {
+                buffer,
+                columns: Columns { offset, stride },
+                scale,
+            } => {
+                let dy = &buffer[offset..];
+                pack_scaled(pool, dy, rows, outputs, stride, scale, &mut targets);
+            }
+            Upstream::Gated { gate_up, d_act } => {
+                let fill = |r: usize, row: &mut [f32]| {
+                    let d_act = &d_act[r * outputs / 2..][..outputs / 2];
+                    gate_up.gated_backward(isa, r, d_act, row);
+                };
+                pack_with(pool, rows, outputs, &fill, &mut targets);
+            }
+        }
+        if let Some((dx, Columns { offset, stride }, accumulate)) = dx {
+            let w = weight.backward(pool, parameters, &mut self.backward_weight);
+            matmul(pool, &self.left, w, &mut dx[offset..], stride, accumulate);
         }
         if let Some((x, target)) = d_weight {
-            matmul(
-                &self.pool,
-                &self.left_transposed,
-                &x.0,
-                &mut target.buffer[target.offset..][..outputs * inputs],
-                inputs,
-                target.accumulate,
-            );
+            let place = &mut target.buffer[target.offset..][..outputs * inputs];
+            let dy = &self.left_transposed;
+            matmul(pool, dy, &x.0, place, inputs, target.accumulate);
         }
     }
 
@@ -495,8 +374,9 @@ impl Backend for Cpu {
         width: usize,
         columns: Columns,
         scale: f32,
-        y: &mut Operand,
+        y: &mut [&mut Operand],
     ) {
+        let mut targets: Vec<&mut Packed> = y.iter_mut().map(|y| &mut y.0).collect();
         pack_scaled(
             &self.pool,
             &x[columns.offset..],
@@ -504,7 +384,7 @@ impl Backend for Cpu {
             width,
             columns.stride,
             scale,
-            &mut [&mut y.0],
+            &mut targets,
         );
     }
 
@@ -520,32 +400,8 @@ impl Backend for Cpu {
         });
     }
 
-    fn save(&mut self, x: &Floats, rows: usize, width: usize, kept: &mut Saved) {
-        let (isa, n) = (self.isa, rows * width);
-        match kept {
-            Saved::Half(kept) => {
-                kept.resize(n, 0);
-                for_each_chunk(&self.pool, kept, ROWS * width, |i, block| {
-                    narrow(isa, &x[i * ROWS * width..][..block.len()], block)
-                });
-            }
-            Saved::Full(kept) => {
-                kept.resize(n, 0.0);
-                kept.copy_from_slice(&x[..n]);
-            }
-        }
-    }
-
-    fn restore(&mut self, kept: &Saved, rows: usize, width: usize, x: &mut Floats) {
-        let (isa, n) = (self.isa, rows * width);
-        match kept {
-            Saved::Half(kept) => {
-                for_each_chunk(&self.pool, &mut x[..n], ROWS * width, |i, block| {
-                    widen(isa, &kept[i * ROWS * width..][..block.len()], block)
-                });
-            }
-            Saved::Full(kept) => x[..n].copy_from_slice(&kept[..n]),
-        }
+    fn round(&mut self, x: &Floats, rows: usize, width: usize, y: &mut Compact) {
+        y.round(self.isa, &self.pool, &x[..rows * width], width);
     }
 
     fn rope(
@@ -554,78 +410,37 @@ impl Backend for Cpu {
         positions: &[u32],
         heads: &Heads,
         table: &RopeTable,
-        inverse: bool,
+        kept: Option<&mut Compact>,
     ) {
-        let (isa, width, d) = (self.isa, heads.qkv_width(), heads.shape.head_dim);
-        let turned = heads.query_width() + heads.kv_width();
-        let direction = if inverse { -1.0 } else { 1.0 };
-        for_each_chunk(
-            &self.pool,
-            &mut qkv[..positions.len() * width],
-            ROWS * width,
-            |i, block| {
-                for (row, position) in block.chunks_mut(width).zip(&positions[i * ROWS..]) {
-                    let (cos, sin) = table.at(*position as usize);
-                    for head in row[..turned].chunks_mut(d) {
-                        rotate(isa, &mut head[..2 * cos.len()], cos, sin, direction);
-                    }
-                }
-            },
-        );
+        let (isa, width) = (self.isa, heads.qkv_width());
+        let rows = &mut qkv[..positions.len() * width];
+        let turn = |i: usize, rows: &mut [f32]| {
+            attention::turn(isa, heads, table, &positions[i * ROWS..], rows, 1.0);
+        };
+        match kept {
+            Some(kept) => kept.round_after(isa, &self.pool, rows, width, turn),
+            None => for_each_chunk(&self.pool, rows, ROWS * width, turn),
+        }
     }
 
     fn attention(&mut self, qkv: &Floats, layout: &Layout, heads: &Heads, out: &mut Floats) {
-        let (isa, width, shape) = (self.isa, heads.qkv_width(), heads.shape);
-        let (query, kv) = (heads.query_width(), heads.kv_width());
-        // Long sequences are cut into blocks of queries, so that one sequence keeps every thread busy.
-        let blocks: Vec<(usize, usize, usize)> = layout
-            .sequences()
-            .flat_map(|(start, length)| {
-                (0..length)
-                    .step_by(QUERIES)
-                    .map(move |first| (start, first, QUERIES.min(length - first)))
-            })
-            .collect();
-        let mut bounds: Vec<usize> = blocks
-            .iter()
-            .map(|(start, first, _)| (start + first) * query)
-            .collect();
-        bounds.push(layout.tokens() * query);
-        for_each_range(&self.pool, out, &bounds, |i, out| {
-            let (start, first, rows) = blocks[i];
-            let row = &qkv[start * width..][..(first + rows) * width];
-            let (q, k, v) = (&row[first * width..], &row[query..], &row[query + kv..]);
-            ATTENTION.with_borrow_mut(|scratch| {
-                attention(
-                    isa, &shape, scratch, first, rows, q, width, k, v, width, out, query,
-                );
-            });
-        });
+        attention::forward(self.isa, &self.pool, qkv, layout, heads, out);
     }
 
     fn attention_backward(
         &mut self,
-        qkv: &Floats,
+        qkv: &Compact,
         layout: &Layout,
+        positions: &[u32],
         heads: &Heads,
+        table: &RopeTable,
         d_out: &Floats,
         d_qkv: &mut Floats,
     ) {
-        let (isa, width, query, shape) = (
-            self.isa,
-            heads.qkv_width(),
-            heads.query_width(),
-            heads.shape,
+        let (isa, pool) = (self.isa, &self.pool);
+        attention::backward(
+            isa, pool, qkv, layout, positions, heads, table, d_out, d_qkv,
         );
-        let bounds: Vec<usize> = layout.starts.iter().map(|s| s * width).collect();
-        for_each_range(&self.pool, d_qkv, &bounds, |i, d| {
-            let (start, rows) = (layout.starts[i], layout.starts[i + 1] - layout.starts[i]);
-            let q = &qkv[start * width..][..rows * width];
-            let d_out = &d_out[start * query..][..rows * query];
-            ATTENTION.with_borrow_mut(|scratch| {
-                attention_backward(isa, &shape, scratch, rows, q, d_out, d);
-            });
-        });
     }
 
     fn attention_cached(
@@ -636,73 +451,28 @@ impl Backend for Cpu {
         heads: &Heads,
         out: &mut Floats,
     ) {
-        let (isa, width, shape) = (self.isa, heads.qkv_width(), heads.shape);
-        let (query, kv) = (heads.query_width(), heads.kv_width());
-        let row = 2 * kv;
-        for s in sequences {
-            for t in 0..s.rows {
-                let new = &qkv[(s.start + t) * width + query..][..row];
-                cache[(s.slot + s.past + t) * row..][..row].copy_from_slice(new);
-            }
-        }
-        let cache = &*cache;
-        let mut bounds: Vec<usize> = sequences.iter().map(|s| s.start * query).collect();
-        bounds.push(sequences.last().map_or(0, |s| (s.start + s.rows) * query));
-        for_each_range(&self.pool, out, &bounds, |i, out| {
-            let s = sequences[i];
-            let cached = &cache[s.slot * row..][..(s.past + s.rows) * row];
-            ATTENTION.with_borrow_mut(|scratch| {
-                attention(
-                    isa,
-                    &shape,
-                    scratch,
-                    s.past,
-                    s.rows,
-                    &qkv[s.start * width..],
-                    width,
-                    cached,
-                    &cached[kv..],
-                    row,
-                    out,
-                    query,
-                );
-            });
-        });
+        attention::cached(self.isa, &self.pool, qkv, cache, sequences, heads, out);
     }
 
-    fn swiglu(&mut self, gate_up: &Floats, rows: usize, width: usize, y: &mut Operand) {
+    fn swiglu(&mut self, gate_up: &Compact, rows: usize, width: usize, y: &mut Operand) {
         let isa = self.isa;
-        pack_with(
-            &self.pool,
-            rows,
-            width,
-            &|r, row| {
-                let (gate, up) = gate_up[r * 2 * width..][..2 * width].split_at(width);
-                swiglu(isa, gate, up, row);
-            },
-            &mut [&mut y.0],
-        );
+        let fill = |r: usize, row: &mut [f32]| gate_up.gated(isa, r, row);
+        pack_with(&self.pool, rows, width, &fill, &mut [&mut y.0]);
     }
 
     fn swiglu_backward(
         &mut self,
-        gate_up: &Floats,
+        gate_up: &Compact,
         rows: usize,
         width: usize,
         d_act: &Floats,
         d_gate_up: &mut Floats,
     ) {
         let isa = self.isa;
-        for_each_chunk(
-            &self.pool,
-            &mut d_gate_up[..rows * 2 * width],
-            2 * width,
-            |r, d| {
-                let (gate, up) = gate_up[r * 2 * width..][..2 * width].split_at(width);
-                let (d_gate, d_up) = d.split_at_mut(width);
-                swiglu_backward(isa, gate, up, &d_act[r * width..][..width], d_gate, d_up);
-            },
-        );
+        let d_gate_up = &mut d_gate_up[..rows * 2 * width];
+        for_each_chunk(&self.pool, d_gate_up, 2 * width, |r, d| {
+            gate_up.gated_backward(isa, r, &d_act[r * width..][..width], d);
+        });
     }
 
     fn head_loss(
@@ -715,7 +485,7 @@ impl Backend for Cpu {
         d_hidden: Option<&mut Floats>,
         d_head: Option<Target<'_, Floats>>,
     ) -> Vec<RowLoss> {
-        super::cpu_loss::head_loss(
+        loss::head_loss(
             self, hidden, objectives, head, parameters, teacher, d_hidden, d_head,
         )
     }
@@ -728,7 +498,7 @@ impl Backend for Cpu {
         parameters: &Floats,
         visit: &(dyn Fn(usize, &[f32]) + Sync),
     ) {
-        super::cpu_loss::head_rows(self, hidden, rows, head, parameters, visit);
+        loss::head_rows(self, hidden, rows, head, parameters, visit);
     }
 
     fn adamw(
@@ -790,40 +560,5 @@ fn pack_scaled(
             }
         };
         pack_with(pool, rows, width, &fill, targets);
-    }
-}
-
-/// `Σ_r add(r, ·)` in a fixed order: blocks of rows in parallel, then the blocks one after another.
-fn block_sums(
-    pool: &Pool,
-    rows: usize,
-    width: usize,
-    add: impl Fn(usize, &mut [f32]) + Sync,
-) -> Vec<f32> {
-    const BLOCK: usize = 128;
-    let mut sums = vec![0f32; rows.div_ceil(BLOCK).max(1) * width];
-    for_each_chunk(pool, &mut sums, width, |i, sum| {
-        for r in i * BLOCK..rows.min((i + 1) * BLOCK) {
-            add(r, sum);
-        }
-    });
-    let (total, rest) = sums.split_at_mut(width);
-    for block in rest.chunks(width) {
-        for (t, b) in total.iter_mut().zip(block) {
-            *t += b;
-        }
-    }
-    sums.truncate(width);
-    sums
-}
-
-fn add_to(target: Target<'_, Floats>, values: &[f32]) {
-    let place = &mut target.buffer[target.offset..][..values.len()];
-    if target.accumulate {
-        for (p, v) in place.iter_mut().zip(values) {
-            *p += v;
-        }
-    } else {
-        place.copy_from_slice(values);
     }
 }

@@ -12,10 +12,8 @@ use oml_kernels::{
     pack, pack_with, sum_exp,
 };
 
-use super::{
-    Objective, RowLoss, Target, Teacher,
-    cpu::{Cpu, Weight, backward_form, forward_form},
-};
+use super::super::{Objective, RowLoss, Target, Teacher};
+use super::{Cpu, Weight};
 
 /// Rows of one block: 256 × 49,152 logits are 48 MiB.
 const BLOCK: usize = 256;
@@ -47,10 +45,10 @@ pub(super) fn head_loss(
     let mut losses = vec![RowLoss::default(); objectives.len()];
     let block_rows = BLOCK.min(objectives.len());
     grow(logits, block_rows * vocabulary);
-    let w = forward_form(pool, head, parameters, forward_weight);
+    let w = head.forward(pool, parameters, forward_weight);
     let backward = d_hidden
         .is_some()
-        .then(|| backward_form(pool, head, parameters, backward_weight));
+        .then(|| head.backward(pool, parameters, backward_weight));
     let mut d_head = d_head;
 
     for (block, objectives) in objectives.chunks(BLOCK).enumerate() {
@@ -219,7 +217,7 @@ pub(super) fn head_rows(
     } = cpu;
     let (vocabulary, width) = head.shape();
     grow(logits, BLOCK.min(rows) * vocabulary);
-    let w = forward_form(pool, head, parameters, forward_weight);
+    let w = head.forward(pool, parameters, forward_weight);
     for start in (0..rows).step_by(BLOCK) {
         let count = BLOCK.min(rows - start);
         pack(

@@ -1,0 +1,142 @@
+//! Activations that wait for the next operation or for the backward pass.
+
+use oml_kernels::{
+    Floats, Isa, Packed, Pool, for_each_chunk, matmul, matmul_narrow, narrow, swiglu,
+    swiglu_backward, swiglu_backward_bf16, swiglu_bf16, widen,
+};
+
+use super::ROWS;
+
+/// Rows of activations: bf16 where products are bf16 anyway, f32 otherwise.
+pub enum Compact {
+    /// bf16 bits.
+    Half(Vec<u16>),
+    /// f32 values.
+    Full(Floats),
+}
+
+impl Compact {
+    pub(super) fn new(isa: Isa) -> Self {
+        if isa == Isa::Amx {
+            Self::Half(Vec::new())
+        } else {
+            Self::Full(Floats::zeroed(0))
+        }
+    }
+
+    /// `a·b`, `[rows, width]`.
+    pub(super) fn multiply(&mut self, pool: &Pool, a: &Packed, b: &Packed) {
+        let (rows, width) = (a.rows(), b.rows());
+        match self {
+            Self::Half(kept) => matmul_narrow(pool, a, b, half(kept, rows * width)),
+            Self::Full(kept) => matmul(pool, a, b, full(kept, rows * width), width, false),
+        }
+    }
+
+    /// `rows × width` values, rounded.
+    pub(super) fn round(&mut self, isa: Isa, pool: &Pool, x: &[f32], width: usize) {
+        let block = ROWS * width;
+        match self {
+            Self::Half(kept) => for_each_chunk(pool, half(kept, x.len()), block, |i, part| {
+                narrow(isa, &x[i * block..][..part.len()], part);
+            }),
+            Self::Full(kept) => for_each_chunk(pool, full(kept, x.len()), block, |i, part| {
+                part.copy_from_slice(&x[i * block..][..part.len()]);
+            }),
+        }
+    }
+
+    /// Calls `work(i, rows)` for each block of [`ROWS`] rows of `x`, then rounds it.
+    pub(super) fn round_after(
+        &mut self,
+        isa: Isa,
+        pool: &Pool,
+        x: &mut [f32],
+        width: usize,
+        work: impl Fn(usize, &mut [f32]) + Sync,
+    ) {
+        let block = ROWS * width;
+        match self {
+            Self::Half(kept) => {
+                let kept = half(kept, x.len());
+                oml_kernels::for_each_chunk2(pool, (x, block), (kept, block), |i, x, kept| {
+                    work(i, x);
+                    narrow(isa, x, kept);
+                });
+            }
+            Self::Full(kept) => {
+                let kept = full(kept, x.len());
+                oml_kernels::for_each_chunk2(pool, (x, block), (kept, block), |i, x, kept| {
+                    work(i, x);
+                    kept.copy_from_slice(x);
+                });
+            }
+        }
+    }
+
+    /// Elements `start..start + length` as f32, in place or through the scratch.
+    pub(super) fn read<'a>(
+        &'a self,
+        isa: Isa,
+        start: usize,
+        length: usize,
+        scratch: &'a mut Vec<f32>,
+    ) -> &'a [f32] {
+        match self {
+            Self::Half(kept) => {
+                if scratch.len() < length {
+                    scratch.resize(length, 0.0);
+                }
+                widen(isa, &kept[start..][..length], scratch);
+                &scratch[..length]
+            }
+            Self::Full(kept) => &kept[start..][..length],
+        }
+    }
+
+    /// SwiGLU of row `r` of `[rows, 2·width]`, gate first.
+    pub(super) fn gated(&self, isa: Isa, r: usize, out: &mut [f32]) {
+        let width = out.len();
+        let (at, n) = (r * 2 * width, 2 * width);
+        match self {
+            Self::Half(kept) => {
+                let (gate, up) = kept[at..][..n].split_at(width);
+                swiglu_bf16(isa, gate, up, out);
+            }
+            Self::Full(kept) => {
+                let (gate, up) = kept[at..][..n].split_at(width);
+                swiglu(isa, gate, up, out);
+            }
+        }
+    }
+
+    /// The gradient of [`Compact::gated`] for row `r`: `d_act` to `out`, twice as wide.
+    pub(super) fn gated_backward(&self, isa: Isa, r: usize, d_act: &[f32], out: &mut [f32]) {
+        let n = out.len();
+        let (d_gate, d_up) = out.split_at_mut(n / 2);
+        match self {
+            Self::Half(kept) => {
+                let (gate, up) = kept[r * n..][..n].split_at(n / 2);
+                swiglu_backward_bf16(isa, gate, up, d_act, d_gate, d_up);
+            }
+            Self::Full(kept) => {
+                let (gate, up) = kept[r * n..][..n].split_at(n / 2);
+                swiglu_backward(isa, gate, up, d_act, d_gate, d_up);
+            }
+        }
+    }
+}
+
+fn half(kept: &mut Vec<u16>, length: usize) -> &mut [u16] {
+    if kept.len() < length {
+        kept.resize(length, 0);
+    }
+    &mut kept[..length]
+}
+
+fn full(kept: &mut Floats, length: usize) -> &mut [f32] {
+    if kept.len() < length {
+        *kept = Floats::zeroed(length);
+    }
+    &mut kept[..length]
+}
