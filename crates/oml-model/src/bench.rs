@@ -12,7 +12,7 @@
 //! once per token.
 
 use oml_core::model::{LanguageModel, ModelError, Sampling};
-use oml_kernels::{Form, Packed, Pool, for_each_chunk, matmul, pack};
+use oml_kernels::{Floats, Form, Packed, Pool, for_each_chunk, matmul, pack};
 
 use crate::backend::{Cpu, Directions, Objective};
 use crate::causal::CausalModel;
@@ -190,7 +190,7 @@ pub struct Product {
     pool: Pool,
     a: Packed,
     b: Packed,
-    c: Vec<f32>,
+    c: Floats,
 }
 
 impl Product {
@@ -211,7 +211,7 @@ impl Product {
             pool,
             a,
             b,
-            c: vec![0.0; n * n],
+            c: Floats::zeroed(n * n),
         }
     }
 
