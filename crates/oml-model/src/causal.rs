@@ -1,6 +1,9 @@
 //! A model that is only read: scoring, next-token distributions and generation over token ids.
 
-use std::sync::Mutex;
+use std::sync::{
+    Mutex,
+    atomic::{AtomicUsize, Ordering},
+};
 
 use oml_core::model::{Continuation, LanguageModel, ModelError, Sampling, TokenScore};
 use oml_kernels::{Isa, exp_scaled, log_sum_exp};
@@ -49,6 +52,25 @@ pub enum RequestError {
         /// `max_position_embeddings`, or the sliding window where it is smaller.
         limit: usize,
     },
+    /// The model computes NaN or infinity, from which nothing follows.
+    #[error("sequence {index}: expected finite logits, got NaN or infinity")]
+    NotFinite {
+        /// Which of the request's sequences.
+        index: usize,
+    },
+}
+
+impl RequestError {
+    /// The same where `skipped` sequences of the request go before those that were asked for.
+    fn after(mut self, skipped: usize) -> Self {
+        match &mut self {
+            Self::Empty { index } | Self::TooLong { index, .. } | Self::NotFinite { index } => {
+                *index += skipped;
+            }
+            Self::Token { .. } => {}
+        }
+        self
+    }
 }
 
 impl From<RequestError> for ModelError {
@@ -100,7 +122,7 @@ impl CausalModel {
         self.decoder.backend.isa()
     }
 
-    fn check(
+    pub(crate) fn check(
         &self,
         index: usize,
         ids: impl Iterator<Item = u32>,
@@ -133,7 +155,7 @@ impl CausalModel {
     /// Calls `visit(i, p, logits)` for the row at `picked[i][p]` of every sequence, from any thread.
     ///
     /// # Errors
-    /// If a sequence is empty, too long, or has unknown tokens.
+    /// If a sequence is empty, too long, or has unknown tokens, or a logit is not finite; `visit` never sees such a row.
     pub fn visit_logits(
         &mut self,
         sequences: &[(Vec<u32>, Vec<usize>)],
@@ -142,6 +164,7 @@ impl CausalModel {
         for (i, (ids, _)) in sequences.iter().enumerate() {
             self.check(i, ids.iter().copied(), 0)?;
         }
+        let faults = Faults::default();
         for group in groups(sequences.iter().map(|(ids, _)| ids.len()), BATCH_TOKENS) {
             let start = group.start;
             let part = &sequences[group];
@@ -152,23 +175,63 @@ impl CausalModel {
                 .flat_map(|(i, (_, picked))| (0..picked.len()).map(move |p| (start + i, p)))
                 .collect();
             self.decoder.logits(&batch, &|row, logits| {
-                visit(rows[row].0, rows[row].1, logits)
+                let (i, p) = rows[row];
+                if are_finite(logits) {
+                    visit(i, p, logits);
+                } else {
+                    faults.add(i);
+                }
             });
+            faults.first()?;
         }
         Ok(())
     }
 }
 
-/// Log-probability and rank of `id` under `logits`.
-pub fn token_score(isa: Isa, logits: &[f32], id: u32) -> TokenScore {
-    let own = logits[id as usize];
-    let (before, after) = logits.split_at(id as usize);
-    let rank =
-        before.iter().filter(|v| **v >= own).count() + after.iter().filter(|v| **v > own).count();
-    TokenScore {
-        log_probability: own - log_sum_exp(isa, logits),
-        rank: rank as u32,
+/// The first of a request's sequences whose logits are not finite.
+struct Faults(AtomicUsize);
+
+impl Default for Faults {
+    fn default() -> Self {
+        Self(AtomicUsize::new(usize::MAX))
     }
+}
+
+impl Faults {
+    fn add(&self, index: usize) {
+        self.0.fetch_min(index, Ordering::Relaxed);
+    }
+
+    fn first(&self) -> Result<(), RequestError> {
+        match self.0.load(Ordering::Relaxed) {
+            usize::MAX => Ok(()),
+            index => Err(RequestError::NotFinite { index }),
+        }
+    }
+}
+
+fn are_finite(values: &[f32]) -> bool {
+    // no early exit, so that it vectorises
+    values.iter().fold(true, |all, v| all & v.is_finite())
+}
+
+/// Log-probability and rank of `id` under `logits`; `None` where its log-probability is not finite.
+pub fn token_score(isa: Isa, logits: &[f32], id: u32) -> Option<TokenScore> {
+    let own = logits[id as usize];
+    let log_probability = own - log_sum_exp(isa, logits);
+    if !log_probability.is_finite() {
+        return None;
+    }
+    let (before, after) = logits.split_at(id as usize);
+    // a logit that is not below counts against, NaN too
+    let below = |v: &&f32| **v < own;
+    let not_above = |v: &&f32| **v <= own;
+    let rank =
+        logits.len() - before.iter().filter(below).count() - after.iter().filter(not_above).count();
+    Some(TokenScore {
+        log_probability,
+        rank: rank as u32,
+    })
 }
 
 impl LanguageModel for CausalModel {
@@ -201,10 +264,16 @@ impl LanguageModel for CausalModel {
             .iter()
             .map(|i| Mutex::new(vec![blank; i.continuation.len()]))
             .collect();
-        self.visit_logits(&sequences, &|i, p, logits| {
-            let score = token_score(isa, logits, items[i].continuation[p]);
-            scores[i].lock().unwrap_or_else(|e| e.into_inner())[p] = score;
+        let faults = Faults::default();
+        self.visit_logits(&sequences, &|i, p, logits| match token_score(
+            isa,
+            logits,
+            items[i].continuation[p],
+        ) {
+            Some(score) => scores[i].lock().unwrap_or_else(|e| e.into_inner())[p] = score,
+            None => faults.add(i),
         })?;
+        faults.first()?;
         Ok(scores
             .into_iter()
             .map(|s| s.into_inner().unwrap_or_else(|e| e.into_inner()))
@@ -227,7 +296,8 @@ impl LanguageModel for CausalModel {
                 let mut row = vec![0.0; logits.len()];
                 exp_scaled(isa, logits, log_sum_exp(isa, logits), 1.0, &mut row);
                 *rows[i].lock().unwrap_or_else(|e| e.into_inner()) = row;
-            })?;
+            })
+            .map_err(|error| error.after(block * DISTRIBUTIONS))?;
             for (i, row) in rows.into_iter().enumerate() {
                 visit(
                     block * DISTRIBUTIONS + i,
@@ -260,6 +330,7 @@ impl LanguageModel for CausalModel {
             slots,
             longest + sampling.max_tokens,
         );
+        let faults = Faults::default();
         let mut waiting = 0..prompts.len();
         // Per busy slot: which prompt, what it reads next, and its random stream.
         let mut busy: Vec<Option<(usize, Vec<u32>, SequenceRandom)>> =
@@ -296,11 +367,16 @@ impl LanguageModel for CausalModel {
                     .iter()
                     .filter_map(|s| busy[*s].as_ref().map(|(_, ids, _)| (*s, &ids[..])))
                     .collect();
+                let prompt = |row: usize| busy[rows[row].0].as_ref().map_or(0, |(i, ..)| *i);
                 self.decoder.extend(&rows, &mut cache, &|row, logits| {
+                    if !are_finite(logits) {
+                        return faults.add(prompt(row));
+                    }
                     let mut state = next[row].lock().unwrap_or_else(|e| e.into_inner());
                     state.1 = sample(isa, logits, sampling, &mut state.0);
                 });
             }
+            faults.first()?;
             for (slot, state) in active.into_iter().zip(next) {
                 let (random, token) = state.into_inner().unwrap_or_else(|e| e.into_inner());
                 let Some((i, ids, own)) = busy[slot].as_mut() else {

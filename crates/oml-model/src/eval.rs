@@ -10,13 +10,12 @@
 //!
 //! Sources: "PIQA" (arXiv 1911.11641); lm-evaluation-harness (github.com/EleutherAI/lm-evaluation-harness).
 
-use std::sync::Mutex;
-
-use oml_core::model::{Continuation, LanguageModel, ModelError};
+use oml_core::model::{Continuation, LanguageModel, ModelError, TokenScore};
 use oml_core::tokenizer::Tokenizer;
-use oml_kernels::{divergence, log_sum_exp};
 
-use crate::causal::CausalModel;
+use crate::backend::{Backend, Objective, Teacher};
+use crate::causal::{CausalModel, RequestError};
+use crate::decoder::{Batch, TrainingSequence};
 
 /// A measured value.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -99,14 +98,11 @@ pub fn perplexity(
             }
         })
         .collect();
-    let losses = model.score(&items)?.into_iter().map(|scores| {
-        let sum: f64 = scores
-            .iter()
-            .map(|score| -f64::from(score.log_probability))
-            .sum();
-        (sum, scores.len())
-    });
-    let loss = mean(&losses.collect::<Vec<_>>());
+    let losses: Vec<(f64, usize)> = scores(model, &items)?
+        .into_iter()
+        .map(|scores| (-log_probability(&scores), scores.len()))
+        .collect();
+    let loss = mean(&losses);
     let value = loss.value.exp();
     Ok(Measured {
         value,
@@ -143,17 +139,14 @@ pub fn choices(
             }
         })
         .collect();
-    let scores = model.score(&items)?;
+    let scores = scores(model, &items)?;
     let right = questions
         .iter()
         .zip(scores.chunks_exact(2))
         .filter(|(question, scores)| {
             let per_character = |which: usize| {
-                let sum: f64 = scores[which]
-                    .iter()
-                    .map(|score| f64::from(score.log_probability))
-                    .sum();
-                sum / question.solutions[which].chars().count().max(1) as f64
+                log_probability(&scores[which])
+                    / question.solutions[which].chars().count().max(1) as f64
             };
             // Like an arg-max, a tie goes to the first.
             usize::from(per_character(1) > per_character(0)) == question.label
@@ -168,46 +161,68 @@ pub fn choices(
     })
 }
 
-/// Mean divergence KL(base ‖ model) at the scored positions, in nats.
+/// The model's scores, all of them finite.
+fn scores(
+    model: &mut dyn LanguageModel,
+    items: &[Continuation<'_>],
+) -> Result<Vec<Vec<TokenScore>>, ModelError> {
+    let scores = model.score(items)?;
+    let finite = |scores: &Vec<TokenScore>| scores.iter().all(|s| s.log_probability.is_finite());
+    match scores.iter().position(|scores| !finite(scores)) {
+        Some(index) => Err(RequestError::NotFinite { index }.into()),
+        None => Ok(scores),
+    }
+}
+
+fn log_probability(scores: &[TokenScore]) -> f64 {
+    scores.iter().map(|s| f64::from(s.log_probability)).sum()
+}
+
+/// Mean divergence KL(base ‖ model) at the scored positions, in nats. Both are of one engine and vocabulary.
 ///
 /// # Errors
-/// Either model's.
+/// Either model's, or a divergence that is not finite.
 pub fn kl(
     model: &mut CausalModel,
     base: &mut CausalModel,
     windows: &Windows,
 ) -> Result<Measured, ModelError> {
-    let isa = model.isa();
     let mut sums = Vec::with_capacity(windows.sequences.len());
-    for sequence in &windows.sequences {
+    for (index, ids) in windows.sequences.iter().enumerate() {
         // The distribution after each token that has a successor.
-        let positions: Vec<usize> = (windows.unscored - 1..sequence.len() - 1).collect();
-        let request = [(sequence.clone(), positions.clone())];
-        let theirs: Vec<Mutex<Vec<f32>>> = positions.iter().map(|_| Mutex::default()).collect();
-        base.visit_logits(&request, &|_, p, logits| {
-            *lock(&theirs[p]) = logits.to_vec()
-        })?;
-        let sum = Mutex::new(vec![0.0; positions.len()]);
-        model.visit_logits(&request, &|_, p, logits| {
-            let theirs = lock(&theirs[p]);
-            let value = divergence(
-                isa,
-                &theirs,
-                log_sum_exp(isa, &theirs),
-                logits,
-                log_sum_exp(isa, logits),
-            );
-            lock(&sum)[p] = f64::from(value);
-        })?;
-        sums.push((lock(&sum).iter().sum(), positions.len()));
+        let positions: Vec<usize> = (windows.unscored - 1..ids.len() - 1).collect();
+        for reader in [&*base, &*model] {
+            reader.check(index, ids.iter().copied(), 0)?;
+        }
+        let rows = base
+            .decoder()
+            .hidden_rows(&Batch::new([(&ids[..], positions.clone())]));
+        let base = base.decoder();
+        let mut hidden = base.backend.buffer(rows.len());
+        base.backend.upload(&rows, &mut hidden, 0);
+        let objective = |row| Objective::Teacher { row, weight: 1.0 };
+        let sequence = TrainingSequence {
+            ids: ids.clone(),
+            objectives: (0..)
+                .map(objective)
+                .zip(&positions)
+                .map(|(o, p)| (*p, o))
+                .collect(),
+        };
+        let teacher = Teacher {
+            hidden: &hidden,
+            head: base.weights.head(),
+        };
+        let losses = model
+            .decoder()
+            .losses(&Batch::training(&[&sequence]), Some(teacher));
+        let sum: f64 = losses.iter().map(|row| f64::from(row.loss)).sum();
+        if !sum.is_finite() {
+            return Err(RequestError::NotFinite { index }.into());
+        }
+        sums.push((sum, positions.len()));
     }
     Ok(mean(&sums))
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex
-        .lock()
-        .unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
 /// The mean over all items of groups given as (sum, count), with the standard error of a ratio over the groups.

@@ -61,6 +61,9 @@ impl ConfigError {
     }
 }
 
+/// Largest factor of a rope scaling that is taken, and the inverse of the smallest; those of known models are within 64.
+pub(super) const MAX_SCALE: f64 = 1e3;
+
 /// Typed reading of a JSON object's fields; `null` counts as absent.
 pub(super) struct Fields<'a>(pub &'a Map<String, Value>);
 
@@ -112,10 +115,12 @@ impl<'a> Fields<'a> {
             .transpose()
     }
 
-    pub(super) fn positive(&self, field: &'static str) -> Result<Option<f64>, ConfigError> {
+    /// A factor on frequencies, angles or attention: from a thousandth to a thousand.
+    pub(super) fn scale(&self, field: &'static str) -> Result<Option<f64>, ConfigError> {
         match self.number(field)? {
-            Some(number) if number <= 0.0 => {
-                Err(ConfigError::value(field, "a number over 0", number))
+            Some(number) if !(1.0 / MAX_SCALE..=MAX_SCALE).contains(&number) => {
+                let expected = format!("a number from {} to {MAX_SCALE}", 1.0 / MAX_SCALE);
+                Err(ConfigError::value(field, expected, number))
             }
             number => Ok(number),
         }

@@ -10,7 +10,7 @@ use std::f64::consts::PI;
 
 use serde_json::{Map, Value, json};
 
-use super::error::Fields;
+use super::error::{Fields, MAX_SCALE};
 use super::{ConfigError, MAX_POSITIONS, ModelConfig};
 
 /// How rotary frequencies are stretched. Fields carry the names of `rope_scaling` in `config.json`.
@@ -142,19 +142,13 @@ pub(super) fn from_json(
         let factor = fields
             .number("factor")?
             .ok_or(ConfigError::Missing { field: "factor" })?;
-        if factor < 1.0 {
-            return Err(ConfigError::value(
-                "factor",
-                "a number of at least 1",
-                factor,
-            ));
-        }
-        Ok(factor)
+        stretch(factor)
     };
-    let needed = |field: &'static str| {
-        fields
-            .positive(field)?
-            .ok_or(ConfigError::Missing { field })
+    let needed = |field: &'static str| fields.scale(field)?.ok_or(ConfigError::Missing { field });
+    // 0 leaves the weight out
+    let weight = |field: &'static str| match fields.number(field)? {
+        Some(0.0) => Ok(Some(0.0)),
+        _ => fields.scale(field),
     };
     let original = || {
         let field = "original_max_position_embeddings";
@@ -189,14 +183,14 @@ pub(super) fn from_json(
                 factor: if fields.present("factor") {
                     factor()?
                 } else {
-                    ratio
+                    stretch(ratio)?
                 },
                 original_max_position_embeddings: original,
-                beta_fast: fields.positive("beta_fast")?.unwrap_or(32.0),
-                beta_slow: fields.positive("beta_slow")?.unwrap_or(1.0),
-                attention_factor: fields.positive("attention_factor")?,
-                mscale: fields.number("mscale")?,
-                mscale_all_dim: fields.number("mscale_all_dim")?,
+                beta_fast: fields.scale("beta_fast")?.unwrap_or(32.0),
+                beta_slow: fields.scale("beta_slow")?.unwrap_or(1.0),
+                attention_factor: fields.scale("attention_factor")?,
+                mscale: weight("mscale")?,
+                mscale_all_dim: weight("mscale_all_dim")?,
                 truncate: fields.flag("truncate")?.unwrap_or(true),
             })
         }
@@ -208,6 +202,15 @@ pub(super) fn from_json(
         }
     };
     Ok((theta, scaling))
+}
+
+/// A factor that stretches, within what any model has.
+fn stretch(factor: f64) -> Result<f64, ConfigError> {
+    if (1.0..=MAX_SCALE).contains(&factor) {
+        return Ok(factor);
+    }
+    let expected = format!("a number from 1 to {MAX_SCALE}");
+    Err(ConfigError::value("factor", expected, factor))
 }
 
 /// All of a head is rotated.

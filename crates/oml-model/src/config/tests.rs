@@ -185,6 +185,26 @@ fn every_fault_has_its_message() {
             "high_freq_factor: expected over low_freq_factor 4, got 1",
         ),
         (
+            json!({"rope_parameters": {"rope_type": "yarn", "factor": 2, "attention_factor": 1e6}}),
+            "attention_factor: expected a number from 0.001 to 1000, got 1000000",
+        ),
+        (
+            json!({"rope_scaling": {"rope_type": "yarn", "factor": 2, "mscale": -1}}),
+            "mscale: expected a number from 0.001 to 1000, got -1",
+        ),
+        (
+            json!({"rope_scaling": {"rope_type": "yarn", "factor": 2, "beta_fast": 0}}),
+            "beta_fast: expected a number from 0.001 to 1000, got 0",
+        ),
+        (
+            json!({"rope_scaling": {"rope_type": "yarn", "original_max_position_embeddings": 1024}}),
+            "factor: expected a number from 1 to 1000, got 0.5",
+        ),
+        (
+            json!({"rope_scaling": {"type": "linear", "factor": 1001}}),
+            "factor: expected a number from 1 to 1000, got 1001",
+        ),
+        (
             json!({"partial_rotary_factor": 0.5}),
             "partial_rotary_factor: expected 1, got 0.5",
         ),

@@ -7,6 +7,7 @@ mod embedding;
 mod equalities;
 mod goldens;
 mod gradients;
+mod measures;
 mod model;
 mod resume;
 mod run;
