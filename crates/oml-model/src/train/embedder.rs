@@ -36,6 +36,12 @@ pub enum EmbedError {
         /// What does not fit.
         source: RequestError,
     },
+    /// A benign sequence does not fit the model.
+    #[error("benign text: {source}")]
+    Benign {
+        /// What does not fit.
+        source: RequestError,
+    },
     /// There is no benign text though the recipe wants some.
     #[error("benign text: expected at least 8 sequences, got {got}")]
     TooLittleBenignText {
@@ -160,6 +166,7 @@ impl Embedder {
                     got: benign.sequences.len(),
                 });
             }
+            ensure_readable(benign, limit, checkpoint.config().vocab_size)?;
             let states = benign.hidden_states(&mut base);
             hidden = backend.buffer(states.len());
             backend.upload(&states, &mut hidden, 0);
@@ -272,7 +279,7 @@ impl Embedder {
             let due = match self.progress.reached {
                 Some(reached) => {
                     epoch.is_multiple_of(self.recipe.full_pass_every)
-                        || epoch >= reached + self.recipe.settle_epochs
+                        || epoch >= reached.saturating_add(self.recipe.settle_epochs)
                 }
                 None => {
                     epoch.is_multiple_of(self.recipe.evaluate_every)
@@ -295,11 +302,9 @@ impl Embedder {
                 let event = self.event(0.0, [0.0; 2], 0, Some(measured));
                 let flow = control(&event);
                 saved(self);
-                if self
-                    .progress
-                    .reached
-                    .is_some_and(|reached| epoch >= reached + self.recipe.settle_epochs)
-                {
+                if self.progress.reached.is_some_and(|reached| {
+                    epoch >= reached.saturating_add(self.recipe.settle_epochs)
+                }) {
                     return Ending::Target;
                 }
                 if flow == Flow::Stop {
@@ -663,6 +668,28 @@ fn items(
         }
     }
     Ok((items, owners))
+}
+
+/// Every benign sequence has a token that another follows, and fits the model.
+fn ensure_readable(benign: &BenignText, limit: usize, vocabulary: usize) -> Result<(), EmbedError> {
+    for (index, ids) in benign.sequences.iter().enumerate() {
+        let unknown = ids.iter().find(|id| **id as usize >= vocabulary);
+        let source = match unknown {
+            Some(got) => RequestError::Token {
+                got: *got,
+                vocabulary,
+            },
+            None if ids.len() < 2 => RequestError::Empty { index },
+            None if ids.len() > limit => RequestError::TooLong {
+                index,
+                got: ids.len(),
+                limit,
+            },
+            None => continue,
+        };
+        return Err(EmbedError::Benign { source });
+    }
+    Ok(())
 }
 
 /// Benign sequences whose every position follows the base model.

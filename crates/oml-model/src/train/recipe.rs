@@ -10,6 +10,11 @@ use crate::decoder::TARGET_MODULES;
 /// Bytes of a recipe file that are read at most.
 pub const MAX_RECIPE_BYTES: usize = 1 << 16;
 
+/// Epochs, or steps of warm-up, at most.
+const MAX_STEPS: u32 = 100_000;
+/// Benign tokens at most: the base's hidden states on them are held in memory.
+const MAX_BENIGN_TOKENS: usize = 1 << 24;
+
 /// How the learning rate goes down after the warm-up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -80,7 +85,7 @@ pub struct Recipe {
     pub lora_alpha: f32,
     /// The maps that get an adapter, in PEFT's names.
     pub target_modules: Vec<String>,
-    /// Seconds after which the state is saved at the end of an epoch, so that a killed run can resume.
+    /// Seconds after which the state is saved, so that a killed run can resume.
     pub save_seconds: u64,
 }
 
@@ -186,7 +191,7 @@ impl Recipe {
         let share = |v: f32| (0.0..1.0).contains(&v);
         check(
             "epochs",
-            (1..=100_000).contains(&self.epochs),
+            (1..=MAX_STEPS).contains(&self.epochs),
             "1 to 100000",
             &self.epochs,
         )?;
@@ -214,6 +219,12 @@ impl Recipe {
             last >= 0.0 && last <= self.learning_rate,
             "0 to learning_rate",
             &last,
+        )?;
+        check(
+            "warmup_steps",
+            self.warmup_steps <= MAX_STEPS,
+            "0 to 100000",
+            &self.warmup_steps,
         )?;
         check("beta1", share(self.beta1), "0 to below 1", &self.beta1)?;
         check("beta2", share(self.beta2), "0 to below 1", &self.beta2)?;
@@ -249,6 +260,12 @@ impl Recipe {
             &self.target_recall,
         )?;
         check(
+            "settle_epochs",
+            self.settle_epochs <= MAX_STEPS,
+            "0 to 100000",
+            &self.settle_epochs,
+        )?;
+        check(
             "evaluate_every",
             self.evaluate_every > 0,
             "1 or above",
@@ -277,6 +294,13 @@ impl Recipe {
             (8..=1 << 20).contains(&self.benign_sequences),
             "8 to 1048576",
             &self.benign_sequences,
+        )?;
+        let benign_tokens = self.benign_sequences.saturating_mul(self.benign_length);
+        check(
+            "benign_sequences",
+            benign_tokens <= MAX_BENIGN_TOKENS,
+            "at most 16777216 tokens, benign_sequences times benign_length",
+            &benign_tokens,
         )?;
         check(
             "distance",
@@ -320,7 +344,7 @@ impl Recipe {
     /// Learning rate at a step, `progress` being the share of all epochs that is done.
     pub fn learning_rate_at(&self, step: u32, progress: f32) -> f32 {
         let warm = if step < self.warmup_steps {
-            (step + 1) as f32 / (self.warmup_steps + 1) as f32
+            (step + 1) as f32 / self.warmup_steps.saturating_add(1) as f32
         } else {
             1.0
         };

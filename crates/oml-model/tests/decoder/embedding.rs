@@ -102,17 +102,57 @@ fn runs_that_cannot_begin_say_why() {
     };
     let error = start(recipe(), &benign(7)).unwrap();
     assert!(matches!(error, EmbedError::TooLittleBenignText { got: 7 }));
-    let error = start(
-        Recipe {
-            epochs: 0,
-            ..recipe()
-        },
-        &benign(16),
-    )
-    .unwrap();
-    assert_eq!(
-        error.to_string(),
-        "recipe key 'epochs': expected 1 to 100000, got 0"
-    );
+    let many = |benign_sequences, benign_length| Recipe {
+        benign_sequences,
+        benign_length,
+        ..recipe()
+    };
+    let tokens = "'benign_sequences': expected at most 16777216 tokens, benign_sequences times benign_length, got 16781312";
+    for (recipe, message) in [
+        (
+            Recipe {
+                epochs: 0,
+                ..recipe()
+            },
+            "'epochs': expected 1 to 100000, got 0",
+        ),
+        (
+            Recipe {
+                warmup_steps: u32::MAX,
+                ..recipe()
+            },
+            "'warmup_steps': expected 0 to 100000, got 4294967295",
+        ),
+        (
+            Recipe {
+                settle_epochs: u32::MAX,
+                ..recipe()
+            },
+            "'settle_epochs': expected 0 to 100000, got 4294967295",
+        ),
+        (many(4097, 4096), tokens),
+    ] {
+        let error = start(recipe, &benign(16)).unwrap();
+        assert_eq!(error.to_string(), format!("recipe key {message}"));
+    }
+    let mut odd = benign(16);
+    for (bad, message) in [
+        (
+            ids(65, 1),
+            "sequence 3: 65 tokens, the model takes at most 64",
+        ),
+        (
+            ids(1, 1),
+            "sequence 3: expected at least one token, got none",
+        ),
+        (
+            vec![5, 97],
+            "token id 97: expected below the vocabulary size 97",
+        ),
+    ] {
+        odd.sequences[3] = bad;
+        let error = start(recipe(), &odd).unwrap();
+        assert_eq!(error.to_string(), format!("benign text: {message}"));
+    }
     assert!(start(recipe(), &benign(16)).is_none());
 }
