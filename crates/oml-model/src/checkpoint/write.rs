@@ -72,7 +72,7 @@ pub(super) fn write_shards(
             1 => "model.safetensors".to_owned(),
             several => format!("model-{:05}-of-{several:05}.safetensors", index + 1),
         };
-        write_weights(&folder.path.join(&name), shard, dtype, supply, source)?;
+        write_weights(&folder.path.join(&name), shard, dtype, supply, out)?;
         for tensor in shard {
             places.insert(tensor.name.clone(), json!(name));
         }
@@ -127,7 +127,7 @@ fn write_weights(
     tensors: &[&TensorInfo],
     dtype: DType,
     supply: &mut Supply<'_>,
-    source: &Checkpoint,
+    out: &Path,
 ) -> Result<(), CheckpointError> {
     let mut header = Map::from_iter([("__metadata__".to_owned(), json!({"format": "pt"}))]);
     let mut end = 0;
@@ -163,7 +163,7 @@ fn write_weights(
             stored.clear();
             if let Err(index) = store(dtype, numbers, &mut stored) {
                 return Err(CheckpointError::NotFinite {
-                    path: source.path.clone(),
+                    path: out.to_owned(),
                     tensor: tensor.name.clone(),
                     index: chunk * CHUNK + index,
                     got: numbers[index],

@@ -36,6 +36,14 @@ pub enum EmbedError {
         /// What does not fit.
         source: RequestError,
     },
+    /// A loss or a gradient is no longer a number.
+    #[error(
+        "training diverged after step {step}: expected finite losses and gradients; a lower learning rate may help"
+    )]
+    Diverged {
+        /// Steps done before.
+        step: u32,
+    },
     /// A benign sequence does not fit the model.
     #[error("benign text: {source}")]
     Benign {
@@ -263,31 +271,42 @@ impl Embedder {
 
     /// Trains until the target is reached and settled, the epochs are done, or the caller stops it.
     ///
-    /// `saved` is called at the end of each epoch, when everything that must survive is consistent.
+    /// `saved` is called after each step and at the end of each epoch, when everything that must survive is consistent.
+    ///
+    /// # Errors
+    /// Training diverged. The state is then that before the step, or holds numbers that no state is saved with.
     pub fn run(
         &mut self,
         control: &mut dyn FnMut(&Event) -> Flow,
         saved: &mut dyn FnMut(&Self),
-    ) -> Ending {
-        while self.progress.epoch < self.recipe.epochs {
-            if self.epoch(control) == Flow::Stop {
-                return Ending::Stopped;
+    ) -> Result<Ending, EmbedError> {
+        loop {
+            if self.is_settled() {
+                return Ok(Ending::Target);
+            }
+            if self.progress.epoch >= self.recipe.epochs {
+                return Ok(Ending::Epochs);
+            }
+            if self.epoch(control, saved)? == Flow::Stop {
+                return Ok(Ending::Stopped);
             }
             self.progress.epoch += 1;
             let epoch = self.progress.epoch;
-            let last = epoch == self.recipe.epochs;
             let due = match self.progress.reached {
-                Some(reached) => {
-                    epoch.is_multiple_of(self.recipe.full_pass_every)
-                        || epoch >= reached.saturating_add(self.recipe.settle_epochs)
-                }
+                Some(_) => epoch.is_multiple_of(self.recipe.full_pass_every) || self.is_settled(),
                 None => {
                     epoch.is_multiple_of(self.recipe.evaluate_every)
                         || self.running_recall() >= self.recipe.target_recall
                 }
             };
-            if due || last {
+            let mut flow = Flow::Continue;
+            if due || epoch == self.recipe.epochs {
                 let measured = self.evaluate();
+                let is_number = measured.divergence.is_finite()
+                    && !self.progress.losses.iter().any(|loss| loss.is_nan());
+                if !is_number {
+                    return Err(self.diverged());
+                }
                 if self
                     .progress
                     .best
@@ -300,21 +319,27 @@ impl Embedder {
                     self.progress.reached.get_or_insert(epoch);
                 }
                 let event = self.event(0.0, [0.0; 2], 0, Some(measured));
-                let flow = control(&event);
-                saved(self);
-                if self.progress.reached.is_some_and(|reached| {
-                    epoch >= reached.saturating_add(self.recipe.settle_epochs)
-                }) {
-                    return Ending::Target;
-                }
-                if flow == Flow::Stop {
-                    return Ending::Stopped;
-                }
-            } else {
-                saved(self);
+                flow = control(&event);
+            }
+            saved(self);
+            if flow == Flow::Stop && !self.is_settled() {
+                return Ok(Ending::Stopped);
             }
         }
-        Ending::Epochs
+    }
+
+    /// Whether the target was reached long enough ago.
+    fn is_settled(&self) -> bool {
+        let settled = |reached: u32| reached.saturating_add(self.recipe.settle_epochs);
+        self.progress
+            .reached
+            .is_some_and(|reached| self.progress.epoch >= settled(reached))
+    }
+
+    fn diverged(&self) -> EmbedError {
+        EmbedError::Diverged {
+            step: self.trainer.steps(),
+        }
     }
 
     fn event(
@@ -336,7 +361,11 @@ impl Embedder {
     }
 
     /// One pass over the fingerprints that are not learned yet, from where it stands.
-    fn epoch(&mut self, control: &mut dyn FnMut(&Event) -> Flow) -> Flow {
+    fn epoch(
+        &mut self,
+        control: &mut dyn FnMut(&Event) -> Flow,
+        saved: &mut dyn FnMut(&Self),
+    ) -> Result<Flow, EmbedError> {
         let (epoch, size) = (self.progress.epoch, self.recipe.batch_size);
         if self.progress.steps == 0 {
             let full = epoch.is_multiple_of(self.recipe.full_pass_every);
@@ -373,20 +402,21 @@ impl Embedder {
             let benign: Vec<usize> = (0..draws)
                 .map(|_| (random.next_u64() % self.benign.len() as u64) as usize)
                 .collect();
-            self.progress.steps += 1;
             if chosen.is_empty() && benign.is_empty() {
+                self.progress.steps += 1;
                 continue;
             }
             let share = (step + 1) as f64 / steps as f64;
             let progress = (f64::from(epoch) + share) / f64::from(self.recipe.epochs);
-            let event = self.step(&chosen, &benign, progress as f32, share);
+            let event = self.step(&chosen, &benign, progress as f32, share)?;
             if control(&event) == Flow::Stop {
-                return Flow::Stop;
+                return Ok(Flow::Stop);
             }
+            saved(self);
         }
         self.progress.order.clear();
         self.progress.steps = 0;
-        Flow::Continue
+        Ok(Flow::Continue)
     }
 
     /// The random stream of one place in the run.
@@ -398,7 +428,13 @@ impl Embedder {
         random
     }
 
-    fn step(&mut self, chosen: &[usize], benign: &[usize], progress: f32, share: f64) -> Event {
+    fn step(
+        &mut self,
+        chosen: &[usize],
+        benign: &[usize],
+        progress: f32,
+        share: f64,
+    ) -> Result<Event, EmbedError> {
         let rows: usize = chosen.iter().map(|i| self.items[*i].objectives.len()).sum();
         let benign_rows: usize = benign
             .iter()
@@ -436,6 +472,10 @@ impl Embedder {
             head,
         });
         let losses = self.trainer.step(&views, teacher, rate, pull);
+        if !losses.are_finite() {
+            return Err(self.diverged());
+        }
+        self.progress.steps += 1;
 
         let mut results = losses.rows.iter();
         let mut total = 0.0;
@@ -451,7 +491,7 @@ impl Embedder {
             total / rows.max(1) as f64,
             benign_total / benign_rows.max(1) as f64,
         ];
-        self.event(share, means, tokens, None)
+        Ok(self.event(share, means, tokens, None))
     }
 
     /// Share of fingerprints of which a response came back when it was last trained.

@@ -61,6 +61,13 @@ pub struct StepLosses {
     pub gradient_norm: Option<f64>,
 }
 
+impl StepLosses {
+    /// Whether loss and gradient are numbers.
+    pub fn are_finite(&self) -> bool {
+        self.loss.is_finite() && self.gradient_norm.is_none_or(f64::is_finite)
+    }
+}
+
 /// A decoder with gradients and optimizer state. Trains the adapters where there are any, else all weights.
 pub struct Trainer<B: Backend> {
     /// The model.
@@ -185,7 +192,8 @@ impl<B: Backend> Trainer<B> {
         losses
     }
 
-    /// One step: gradients of all sequences together, clipped, then AdamW with this learning rate and pull.
+    /// One step: gradients of all sequences together, clipped, then AdamW with this learning rate and pull. Where the loss or
+    /// the gradients' norm is not finite, parameters and moments stay as they are.
     ///
     /// # Panics
     /// If a pull is asked for and [`Trainer::remember_base`] was not called.
@@ -203,7 +211,10 @@ impl<B: Backend> Trainer<B> {
             losses.gradient_norm = Some(norm);
             gradient_scale = (f64::from(limit) / (norm + 1e-6)).min(1.0) as f32;
         }
-        self.steps += 1;
+        if !losses.are_finite() {
+            return losses;
+        }
+        self.steps = self.steps.saturating_add(1);
         let AdamWOptions {
             beta1,
             beta2,

@@ -124,9 +124,11 @@ fn nothing_is_left_behind_by_a_failure() {
             Ok(())
         };
         let error = write_model(&out, &source, dtype, &mut bad, &[]).unwrap_err();
-        let expected =
-            format!("model.embed_tokens.weight: expected finite numbers, got {number} at 3");
-        assert!(error.to_string().ends_with(&expected), "{error}");
+        let expected = format!(
+            "{}: model.embed_tokens.weight: expected finite numbers, got {number} at 3",
+            out.display()
+        );
+        assert_eq!(error.to_string(), expected);
     }
     assert_eq!(names(folder.path()), ["source"]);
 }

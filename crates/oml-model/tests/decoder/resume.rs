@@ -1,10 +1,11 @@
 //! A run that is stopped, saved and resumed is the run that was never stopped, bit for bit.
 
-use oml_model::train::{Embedder, Ending, Recipe};
+use oml_model::train::{EmbedError, Embedder, Ending, Flow, Recipe};
 
 use crate::{
+    measures::{changed, overflowing},
     model::bits,
-    run::{adapters, embedder, recipe, run},
+    run::{MODEL, adapters, embedder, embedder_on, recipe, run},
 };
 
 const IDENTITY: &str = "a tiny run";
@@ -50,6 +51,75 @@ fn check(recipe: &Recipe) {
         assert_eq!(second.progress(), whole.progress(), "stopped at {stop_at}");
         assert!(outcome(&second) == outcome(&whole), "stopped at {stop_at}");
     }
+}
+
+#[test]
+fn a_kill_at_any_time_loses_what_was_not_saved() {
+    let recipe = recipe();
+    let folder = tempfile::tempdir().unwrap();
+    let path = |n: usize| folder.path().join(n.to_string());
+    let mut whole = embedder(&recipe);
+    let mut saves = 0;
+    let ending = whole
+        .run(&mut |_| Flow::Continue, &mut |embedder| {
+            embedder.save_state(&path(saves), IDENTITY).unwrap();
+            saves += 1;
+        })
+        .unwrap();
+    assert!(saves >= whole.trainer().steps() as usize + 5, "{saves}");
+    for n in 0..saves {
+        let mut resumed = embedder(&recipe);
+        assert!(resumed.load_state(&path(n), IDENTITY).unwrap());
+        assert_eq!(run(&mut resumed, &mut |_| false), ending);
+        assert_eq!(resumed.progress(), whole.progress(), "save {n}");
+        assert!(outcome(&resumed) == outcome(&whole), "save {n}");
+    }
+}
+
+#[test]
+fn a_settled_run_is_not_trained_further() {
+    let recipe = Recipe {
+        target_recall: 0.0,
+        settle_epochs: 2,
+        ..recipe()
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("state");
+    let mut whole = embedder(&recipe);
+    let ending = whole
+        .run(&mut |_| Flow::Continue, &mut |embedder| {
+            embedder.save_state(&path, IDENTITY).unwrap();
+        })
+        .unwrap();
+    assert_eq!(ending, Ending::Target);
+    assert!(whole.progress().epoch < recipe.epochs);
+    let mut resumed = embedder(&recipe);
+    assert!(resumed.load_state(&path, IDENTITY).unwrap());
+    assert_eq!(run(&mut resumed, &mut |_| false), Ending::Target);
+    assert_eq!(resumed.progress(), whole.progress());
+    assert!(outcome(&resumed) == outcome(&whole));
+}
+
+#[test]
+fn a_run_that_diverges_stops_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let changed = changed(&folder.path().join("m"), &overflowing);
+    let mut embedder = embedder_on(&changed, MODEL, &recipe());
+    let before = outcome(&embedder);
+    let mut calls = 0;
+    let result = embedder.run(
+        &mut |_| {
+            calls += 1;
+            Flow::Continue
+        },
+        &mut |_| panic!("saved"),
+    );
+    assert!(
+        matches!(result, Err(EmbedError::Diverged { step: 0 })),
+        "{result:?}"
+    );
+    assert_eq!(calls, 0);
+    assert!(outcome(&embedder) == before);
 }
 
 #[test]

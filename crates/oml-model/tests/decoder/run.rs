@@ -99,5 +99,5 @@ pub(crate) fn run(embedder: &mut Embedder, stop: &mut dyn FnMut(&Event) -> bool)
             Flow::Continue
         }
     };
-    embedder.run(&mut control, &mut |_| ())
+    embedder.run(&mut control, &mut |_| ()).unwrap()
 }

@@ -159,7 +159,7 @@ fn train(embedder: &mut Embedder, watch: &mut Watch<'_>) -> anyhow::Result<Endin
     );
     match fault {
         Some(error) => Err(error),
-        None => Ok(ending),
+        None => Ok(ending?),
     }
 }
 
