@@ -18,6 +18,8 @@ use crate::{
 
 /// Sixteenths of the way from the base that are kept beyond what recall needs, so that rounding and later training do not undo it.
 const MARGIN: u32 = 2;
+/// Parameters blended at a time.
+const BLEND: usize = 1 << 16;
 
 /// Why embedding could not begin or go on.
 #[derive(Debug, Error)]
@@ -36,6 +38,9 @@ pub enum EmbedError {
         /// What does not fit.
         source: RequestError,
     },
+    /// What training needs was freed.
+    #[error("the run is finished: it cannot be trained further")]
+    Finished,
     /// A loss or a gradient is no longer a number.
     #[error(
         "training diverged after step {step}: expected finite losses and gradients; a lower learning rate may help"
@@ -147,6 +152,7 @@ pub struct Embedder {
     head: Option<Weight>,
     progress: Progress,
     best: Option<Vec<f32>>,
+    finished: bool,
 }
 
 impl Embedder {
@@ -232,6 +238,7 @@ impl Embedder {
             head,
             progress,
             best: None,
+            finished: false,
         })
     }
 
@@ -274,12 +281,15 @@ impl Embedder {
     /// `saved` is called after each step and at the end of each epoch, when everything that must survive is consistent.
     ///
     /// # Errors
-    /// Training diverged. The state is then that before the step, or holds numbers that no state is saved with.
+    /// The run is finished, or training diverged. The state is then that before the step, or holds numbers that no state is saved with.
     pub fn run(
         &mut self,
         control: &mut dyn FnMut(&Event) -> Flow,
         saved: &mut dyn FnMut(&Self),
     ) -> Result<Ending, EmbedError> {
+        if self.finished {
+            return Err(EmbedError::Finished);
+        }
         loop {
             if self.is_settled() {
                 return Ok(Ending::Target);
@@ -313,7 +323,11 @@ impl Embedder {
                     .is_none_or(|best| measured.beats(&best, self.recipe.target_recall))
                 {
                     self.progress.best = Some(measured);
-                    self.best = Some(self.trainer.parameters().to_vec());
+                    let parameters = self.trainer.parameters();
+                    match &mut self.best {
+                        Some(best) => best.copy_from_slice(parameters),
+                        None => self.best = Some(parameters.to_vec()),
+                    }
                 }
                 if measured.recall >= self.recipe.target_recall {
                     self.progress.reached.get_or_insert(epoch);
@@ -544,31 +558,34 @@ impl Embedder {
     /// Walks from the best state back towards the base as far as recall holds, less a margin, and keeps the state it ends at: the same
     /// fingerprints with less divergence from the base (WiSE-FT, arXiv 2109.01903, applied after training).
     ///
-    /// Returns the share of the way that is kept, in sixteenths, and what it measures; `None` where no state was measured.
+    /// Returns the share of the way that is kept, in sixteenths, and what it measures; `None` where no state was measured. What training
+    /// alone needs is freed first, so the run is finished: it neither trains nor saves any more.
     ///
     /// # Errors
     /// Whatever the base checkpoint refuses.
     pub fn interpolate(&mut self, base: &Checkpoint) -> Result<Option<(u32, Measured)>, LoadError> {
-        let (Some(best), Some(start)) = (self.best.as_deref(), self.progress.best) else {
+        self.finish();
+        let (Some(best), Some(start)) = (self.best.take(), self.progress.best) else {
             return Ok(None);
         };
-        let base = self.base_parameters(base, best)?;
-        let best = best.to_vec();
-        let blend = |embedder: &mut Self, sixteenths: u32| {
+        let base = self.base_parameters(base, &best)?;
+        let mut values = vec![0.0; BLEND.min(best.len())];
+        let mut blend = |embedder: &mut Self, sixteenths: u32| {
             let share = sixteenths as f32 / 16.0;
-            let values: Vec<f32> = best
-                .iter()
-                .zip(&base)
-                .map(|(own, base)| base + share * (own - base))
-                .collect();
-            embedder.trainer.replace(&values);
-            (values, embedder.evaluate())
+            for (part, (best, base)) in best.chunks(BLEND).zip(base.chunks(BLEND)).enumerate() {
+                let values = &mut values[..best.len()];
+                for (value, (own, base)) in values.iter_mut().zip(best.iter().zip(base)) {
+                    *value = base + share * (own - base);
+                }
+                embedder.trainer.replace(part * BLEND, values);
+            }
+            embedder.evaluate()
         };
         let wanted = start.recall.min(self.recipe.target_recall);
         let (mut fails, mut holds) = (0, 16);
         while holds - fails > 1 {
             let middle = (fails + holds) / 2;
-            if blend(self, middle).1.recall >= wanted {
+            if blend(self, middle).recall >= wanted {
                 holds = middle
             } else {
                 fails = middle
@@ -576,26 +593,38 @@ impl Embedder {
         }
         // Recall need not be monotone along the way: the share that is kept is measured itself.
         let mut share = (holds + MARGIN).min(16);
-        let (mut values, mut measured) = blend(self, share);
+        let mut measured = blend(self, share);
         if measured.recall < wanted {
             share = 16;
-            (values, measured) = blend(self, share);
+            measured = blend(self, share);
         }
-        self.best = Some(values);
         self.progress.best = Some(measured);
         Ok(Some((share, measured)))
     }
 
+    /// Frees what training alone needs.
+    fn finish(&mut self) {
+        self.trainer.finish();
+        self.finished = true;
+    }
+
+    /// Whether the run is finished and can neither train nor be saved.
+    pub fn is_finished(&self) -> bool {
+        self.finished
+    }
+
     /// The base in the shape of what is trained: its weights, or adapters whose B is zero.
     fn base_parameters(&self, base: &Checkpoint, best: &[f32]) -> Result<Vec<f32>, LoadError> {
-        let mut values = best.to_vec();
         match &self.trainer.decoder.adapters {
             None => {
+                let mut values = vec![0.0; best.len()];
                 for entry in &self.trainer.decoder.weights.map.entries {
                     base.read_f32(&entry.name, &mut values[entry.range()])?;
                 }
+                Ok(values)
             }
             Some(adapters) => {
+                let mut values = best.to_vec();
                 for entry in adapters
                     .map
                     .entries
@@ -604,12 +633,12 @@ impl Embedder {
                 {
                     values[entry.range()].fill(0.0);
                 }
+                Ok(values)
             }
         }
-        Ok(values)
     }
 
-    /// A tensor of the best state (or of the present one where none was measured) under its Hugging Face name, adapters merged.
+    /// A tensor of the best state (or of the present one where there is none, as after [`Embedder::interpolate`]) under its Hugging Face name, adapters merged.
     ///
     /// # Errors
     /// Whatever the base checkpoint refuses.

@@ -34,6 +34,12 @@ pub enum StateError {
         /// Why.
         source: std::io::Error,
     },
+    /// The run gave up what a state consists of.
+    #[error("training state '{path}': the run is finished")]
+    Finished {
+        /// The file.
+        path: PathBuf,
+    },
     /// Not a state, or of another version.
     #[error("training state '{path}': {field}: expected {expected}, got {got}")]
     Format {
@@ -71,8 +77,9 @@ impl Embedder {
     /// Writes the state of the run.
     ///
     /// # Errors
-    /// Whatever the file system refuses; the earlier state stays.
+    /// Whatever the file system refuses; the earlier state stays. A run that is finished.
     pub fn save_state(&self, path: &Path, identity: &str) -> Result<(), StateError> {
+        self.ensure_unfinished(path)?;
         let io = |source| StateError::Io {
             path: path.to_owned(),
             source,
@@ -121,6 +128,7 @@ impl Embedder {
     /// # Errors
     /// A file that cannot be read, is not a state of this version, or belongs to another run.
     pub fn load_state(&mut self, path: &Path, identity: &str) -> Result<bool, StateError> {
+        self.ensure_unfinished(path)?;
         let io = |source| StateError::Io {
             path: path.to_owned(),
             source,
@@ -207,6 +215,17 @@ impl Embedder {
             best,
         );
         Ok(true)
+    }
+}
+
+impl Embedder {
+    fn ensure_unfinished(&self, path: &Path) -> Result<(), StateError> {
+        if self.is_finished() {
+            return Err(StateError::Finished {
+                path: path.to_owned(),
+            });
+        }
+        Ok(())
     }
 }
 

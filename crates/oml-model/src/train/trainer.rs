@@ -151,8 +151,8 @@ impl<B: Backend> Trainer<B> {
         self.steps = steps;
     }
 
-    /// Puts other parameters in place and leaves the moments.
-    pub fn replace(&mut self, parameters: &[f32]) {
+    /// Puts other parameters in place from an element on, and leaves the moments.
+    pub fn replace(&mut self, start: usize, parameters: &[f32]) {
         let Decoder {
             backend,
             weights,
@@ -160,7 +160,14 @@ impl<B: Backend> Trainer<B> {
             ..
         } = &mut self.decoder;
         let flat = adapters.as_mut().map_or(&mut weights.flat, |a| &mut a.flat);
-        backend.upload(parameters, flat, 0);
+        backend.upload(parameters, flat, start);
+    }
+
+    /// Frees gradients, moments, base and working memory of training; steps are no longer possible.
+    pub(super) fn finish(&mut self) {
+        let empty = || self.decoder.backend.buffer(0);
+        (self.gradients, self.moments, self.base) = (empty(), (empty(), empty()), None);
+        self.decoder.forget_training();
     }
 
     /// Losses and gradients of all sequences together; the gradients stay in [`Trainer::gradients`].

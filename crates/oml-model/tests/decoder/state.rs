@@ -2,12 +2,12 @@
 
 use std::path::Path;
 
-use oml_model::train::{Embedder, StateError};
+use oml_model::train::{EmbedError, Embedder, Flow, StateError};
 use serde_json::Value;
 
 use crate::{
     model::{bits, checkpoint},
-    run::{adapters, embedder, embedder_on, recipe, run},
+    run::{MODEL, adapters, embedder, embedder_on, recipe, run},
 };
 
 const IDENTITY: &str = "the right run";
@@ -40,6 +40,7 @@ fn refused(embedder: &mut Embedder, path: &Path, identity: &str) -> &'static str
     match error {
         StateError::Format { field, .. } => field,
         StateError::Io { .. } => "io",
+        StateError::Finished { .. } => "finished",
     }
 }
 
@@ -100,6 +101,23 @@ fn states_of_other_runs_are_refused() {
     let mut other = embedder_on(&checkpoint("mistral"), "mistral", &recipe());
     assert_eq!(refused(&mut other, &path, IDENTITY), "elements");
     assert_eq!(refused(&mut same, folder.path(), IDENTITY), "io");
+}
+
+#[test]
+fn a_finished_run_has_no_state() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("state");
+    let mut embedder = embedder(&recipe());
+    run(&mut embedder, &mut |_| false);
+    embedder.save_state(&path, IDENTITY).unwrap();
+    let before = std::fs::read(&path).unwrap();
+    embedder.interpolate(&checkpoint(MODEL)).unwrap().unwrap();
+    let error = embedder.save_state(&path, IDENTITY).unwrap_err();
+    assert!(matches!(error, StateError::Finished { .. }));
+    assert_eq!(refused(&mut embedder, &path, IDENTITY), "finished");
+    assert_eq!(std::fs::read(&path).unwrap(), before);
+    let result = embedder.run(&mut |_| Flow::Continue, &mut |_| ());
+    assert!(matches!(result, Err(EmbedError::Finished)));
 }
 
 #[test]
