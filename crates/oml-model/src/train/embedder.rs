@@ -4,7 +4,7 @@ use oml_core::fingerprint::FingerprintSet;
 use oml_kernels::Floats;
 use thiserror::Error;
 
-use super::{AdamWOptions, BenignText, Pull, Recipe, RecipeError, Trainer};
+use super::{AdamWOptions, BenignText, Pull, Recipe, RecipeError, Trainer, trainer::Part};
 use crate::{
     backend::{Backend, Cpu, Directions, Objective, RowLoss, Teacher, Weight},
     causal::{CausalModel, RequestError, longest_sequence},
@@ -262,16 +262,17 @@ impl Embedder {
         self.best.as_deref()
     }
 
-    /// Puts a saved run back.
-    pub fn restore(
-        &mut self,
-        progress: Progress,
-        parameters: &[f32],
-        moments: (&[f32], &[f32]),
-        steps: u32,
-        best: Option<Vec<f32>>,
-    ) {
-        self.trainer.restore(parameters, moments, steps);
+    pub(super) fn trainer_mut(&mut self) -> &mut Trainer<Cpu> {
+        &mut self.trainer
+    }
+
+    /// Steps of an epoch at most.
+    pub(super) fn steps_per_epoch(&self) -> usize {
+        self.items.len().div_ceil(self.recipe.batch_size).max(1)
+    }
+
+    /// Takes over where a saved run stood.
+    pub(super) fn go_on_from(&mut self, progress: Progress, best: Option<Vec<f32>>) {
         self.progress = progress;
         self.best = best;
     }
@@ -577,7 +578,7 @@ impl Embedder {
                 for (value, (own, base)) in values.iter_mut().zip(best.iter().zip(base)) {
                     *value = base + share * (own - base);
                 }
-                embedder.trainer.replace(part * BLEND, values);
+                embedder.trainer.put(Part::Parameters, part * BLEND, values);
             }
             embedder.evaluate()
         };

@@ -3,24 +3,28 @@
 //! ```text
 //! 8 bytes   length n of the header, little-endian
 //! n bytes   JSON header: format, version, identity, progress, and the number of elements of each array
-//! rest      f32 little-endian: parameters, first moments, second moments, and the best parameters where there are any
+//! arrays    f32 little-endian: parameters, first moments, second moments, and the best parameters where there are any
+//! 32 bytes  SHA-256 of all before
 //! ```
 //! The file is written beside its place, synced and renamed. `identity` names what the run depends on; another run's state is refused.
+//! A state is read twice: once to hold it against its checksum, once to take it over.
+
+mod header;
 
 use std::{
     fs::File,
-    io::{BufReader, BufWriter, ErrorKind, Read, Write},
+    io::{BufReader, BufWriter, ErrorKind, Read, Seek, SeekFrom, Write},
     path::{Path, PathBuf},
 };
 
-use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 use thiserror::Error;
 
-use super::{Embedder, Measured, Progress};
+use super::{Embedder, trainer::Part};
+use header::{Fault, Header, Run};
 
-const FORMAT: &str = "oml-embed-state";
-const VERSION: u32 = 1;
 const MAX_HEADER: u64 = 64 << 20;
+const CHECKSUM: u64 = 32;
 const CHUNK: usize = 1 << 16;
 
 /// A state that could not be written or read.
@@ -40,7 +44,7 @@ pub enum StateError {
         /// The file.
         path: PathBuf,
     },
-    /// Not a state, or of another version.
+    /// Not a state, damaged, or of another version or run.
     #[error("training state '{path}': {field}: expected {expected}, got {got}")]
     Format {
         /// The file.
@@ -54,30 +58,11 @@ pub enum StateError {
     },
 }
 
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Header {
-    format: String,
-    version: u32,
-    identity: String,
-    elements: u64,
-    has_best: bool,
-    optimizer_steps: u32,
-    epoch: u32,
-    steps: usize,
-    order: Vec<usize>,
-    /// f32 bits: a loss may be infinite, which JSON cannot say.
-    losses: Vec<u32>,
-    hits: Vec<bool>,
-    reached: Option<u32>,
-    best: Option<(f64, f64)>,
-}
-
 impl Embedder {
     /// Writes the state of the run.
     ///
     /// # Errors
-    /// Whatever the file system refuses; the earlier state stays. A run that is finished.
+    /// Whatever the file system refuses, and the earlier state stays; a run that is finished.
     pub fn save_state(&self, path: &Path, identity: &str) -> Result<(), StateError> {
         self.ensure_unfinished(path)?;
         let io = |source| StateError::Io {
@@ -85,37 +70,25 @@ impl Embedder {
             source,
         };
         let (parameters, (m, v)) = (self.trainer().parameters(), self.trainer().moments());
-        let progress = self.progress();
-        let header = Header {
-            format: FORMAT.into(),
-            version: VERSION,
-            identity: identity.into(),
-            elements: parameters.len() as u64,
-            has_best: self.best().is_some(),
-            optimizer_steps: self.trainer().steps(),
-            epoch: progress.epoch,
-            steps: progress.steps,
-            order: progress.order.clone(),
-            losses: progress.losses.iter().map(|l| l.to_bits()).collect(),
-            hits: progress.hits.clone(),
-            reached: progress.reached,
-            best: progress.best.map(|b| (b.recall, b.divergence)),
-        };
+        let steps = self.trainer().steps();
+        let header = Header::new(identity, parameters.len(), steps, self.progress());
         let header = serde_json::to_vec(&header).map_err(|e| io(e.into()))?;
         let folder = path
             .parent()
             .filter(|p| !p.as_os_str().is_empty())
             .unwrap_or(Path::new("."));
         let beside = tempfile::NamedTempFile::new_in(folder).map_err(io)?;
-        let mut file = BufWriter::new(beside.as_file());
+        let mut file = Hashed::new(BufWriter::new(beside.as_file()));
         let mut write = || -> std::io::Result<()> {
             file.write_all(&(header.len() as u64).to_le_bytes())?;
             file.write_all(&header)?;
             for values in [&parameters[..], m, v].into_iter().chain(self.best()) {
                 write_floats(&mut file, values)?;
             }
-            file.flush()?;
-            file.get_ref().sync_all()
+            let checksum = file.checksum();
+            file.inner.write_all(&checksum)?;
+            file.inner.flush()?;
+            file.inner.get_ref().sync_all()
         };
         write().map_err(io)?;
         drop(file);
@@ -126,99 +99,95 @@ impl Embedder {
     /// Goes back to a saved state; `false` where there is none.
     ///
     /// # Errors
-    /// A file that cannot be read, is not a state of this version, or belongs to another run.
+    /// A file that cannot be read, is not a state of this version, is damaged, or belongs to another run; a run that is finished.
     pub fn load_state(&mut self, path: &Path, identity: &str) -> Result<bool, StateError> {
         self.ensure_unfinished(path)?;
         let io = |source| StateError::Io {
             path: path.to_owned(),
             source,
         };
-        let bad = |field, expected: String, got: String| StateError::Format {
+        let bad = |fault: Fault| StateError::Format {
             path: path.to_owned(),
-            field,
-            expected,
-            got,
+            field: fault.field,
+            expected: fault.expected,
+            got: fault.got,
         };
         let file = match File::open(path) {
             Err(e) if e.kind() == ErrorKind::NotFound => return Ok(false),
             file => file.map_err(io)?,
         };
         let size = file.metadata().map_err(io)?.len();
-        let mut file = BufReader::new(file);
+        let mut file = Hashed::new(BufReader::with_capacity(4 * CHUNK, file));
         let mut length = [0; 8];
         file.read_exact(&mut length).map_err(io)?;
         let length = u64::from_le_bytes(length);
-        if length > MAX_HEADER.min(size) {
-            return Err(bad(
-                "header length",
-                format!("at most {}", MAX_HEADER.min(size)),
-                length.to_string(),
-            ));
+        let fault = |field, expected: String, got: String| {
+            bad(Fault {
+                field,
+                expected,
+                got,
+            })
+        };
+        let most = MAX_HEADER.min(size);
+        if length > most {
+            let expected = format!("at most {most}");
+            return Err(fault("header length", expected, length.to_string()));
         }
         let mut header = vec![0; length as usize];
         file.read_exact(&mut header).map_err(io)?;
         let header: Header = serde_json::from_slice(&header)
-            .map_err(|e| bad("header", "a state of this version".into(), e.to_string()))?;
-        if header.format != FORMAT || header.version != VERSION {
-            return Err(bad(
-                "format",
-                format!("{FORMAT} {VERSION}"),
-                format!("{} {}", header.format, header.version),
-            ));
-        }
-        if header.identity != identity {
-            return Err(bad("identity", identity.into(), header.identity));
-        }
-        let (elements, items) = (
-            self.trainer().parameters().len(),
-            self.progress().losses.len(),
-        );
-        if header.elements != elements as u64 {
-            return Err(bad(
-                "elements",
-                elements.to_string(),
-                header.elements.to_string(),
-            ));
-        }
-        let lengths = [header.losses.len(), header.hits.len()];
-        if lengths != [items; 2] || header.order.iter().any(|i| *i >= items) {
-            return Err(bad(
-                "fingerprints",
-                items.to_string(),
-                format!("{lengths:?}"),
-            ));
-        }
-        let arrays = if header.has_best { 4 } else { 3 };
-        let expected = 8 + length + arrays * elements as u64 * 4;
-        if size != expected {
-            return Err(bad("size", expected.to_string(), size.to_string()));
-        }
-        let mut next = || read_floats(&mut file, elements).map_err(io);
-        let (parameters, m, v) = (next()?, next()?, next()?);
-        let best = if header.has_best { Some(next()?) } else { None };
-        let progress = Progress {
-            epoch: header.epoch,
-            order: header.order,
-            steps: header.steps,
-            losses: header.losses.into_iter().map(f32::from_bits).collect(),
-            hits: header.hits,
-            reached: header.reached,
-            best: header
-                .best
-                .map(|(recall, divergence)| Measured { recall, divergence }),
+            .map_err(|e| fault("header", "a state of this version".into(), e.to_string()))?;
+        let elements = self.trainer().parameters().len();
+        let run = Run {
+            identity,
+            elements,
+            items: self.progress().losses.len(),
+            epochs: self.recipe().epochs,
+            steps_per_epoch: self.steps_per_epoch(),
         };
-        self.restore(
-            progress,
-            &parameters,
-            (&m, &v),
-            header.optimizer_steps,
-            best,
-        );
+        header.check(&run).map_err(bad)?;
+        let expected = 8 + length + header.arrays() * elements as u64 * 4 + CHECKSUM;
+        if size != expected {
+            return Err(fault("size", expected.to_string(), size.to_string()));
+        }
+
+        let mut first = None;
+        for part in Array::ALL.into_iter().take(header.arrays() as usize) {
+            let found = part.check(&mut file, elements).map_err(io)?;
+            first = first.or(found);
+        }
+        let got = file.checksum();
+        let mut expected = [0; CHECKSUM as usize];
+        file.inner.read_exact(&mut expected).map_err(io)?;
+        if got != expected {
+            let [expected, got] = [expected, got].map(|sum| format!("{:02x?}", &sum[..8]));
+            return Err(fault("checksum", expected, got));
+        }
+        if let Some(first) = first {
+            return Err(bad(first));
+        }
+
+        let mut file = file.inner;
+        file.seek(SeekFrom::Start(8 + length)).map_err(io)?;
+        let trainer = self.trainer_mut();
+        for part in [Part::Parameters, Part::FirstMoments, Part::SecondMoments] {
+            read_floats(&mut file, elements, &mut |start, values| {
+                trainer.put(part, start, values);
+            })
+            .map_err(io)?;
+        }
+        trainer.set_steps(header.optimizer_steps());
+        let mut best = Vec::new();
+        if header.has_best() {
+            best.reserve_exact(elements);
+            let mut keep = |_, values: &[f32]| best.extend_from_slice(values);
+            read_floats(&mut file, elements, &mut keep).map_err(io)?;
+        }
+        let best = header.has_best().then_some(best);
+        self.go_on_from(header.into_progress(), best);
         Ok(true)
     }
-}
 
-impl Embedder {
     fn ensure_unfinished(&self, path: &Path) -> Result<(), StateError> {
         if self.is_finished() {
             return Err(StateError::Finished {
@@ -226,6 +195,96 @@ impl Embedder {
             });
         }
         Ok(())
+    }
+}
+
+/// An array of the file, in its order.
+#[derive(Clone, Copy)]
+enum Array {
+    Parameters,
+    FirstMoments,
+    SecondMoments,
+    Best,
+}
+
+impl Array {
+    const ALL: [Self; 4] = [
+        Self::Parameters,
+        Self::FirstMoments,
+        Self::SecondMoments,
+        Self::Best,
+    ];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Parameters => "parameters",
+            Self::FirstMoments => "first moments",
+            Self::SecondMoments => "second moments",
+            Self::Best => "best parameters",
+        }
+    }
+
+    /// Reads past the array; its first number that cannot be.
+    fn check(self, file: &mut impl Read, elements: usize) -> std::io::Result<Option<Fault>> {
+        let squares = matches!(self, Self::SecondMoments);
+        let mut found = None;
+        read_floats(file, elements, &mut |start, values| {
+            let wrong = |v: &f32| !v.is_finite() || (squares && *v < 0.0);
+            if found.is_none()
+                && let Some(index) = values.iter().position(wrong)
+            {
+                found = Some((start + index, values[index]));
+            }
+        })?;
+        Ok(found.map(|(index, value)| Fault {
+            field: self.name(),
+            expected: if squares {
+                "finite numbers of at least 0".into()
+            } else {
+                "finite numbers".into()
+            },
+            got: format!("{value} at {index}"),
+        }))
+    }
+}
+
+/// What passes through is hashed.
+struct Hashed<T> {
+    inner: T,
+    hash: Sha256,
+}
+
+impl<T> Hashed<T> {
+    fn new(inner: T) -> Self {
+        Self {
+            inner,
+            hash: Sha256::new(),
+        }
+    }
+
+    /// Of all that passed through so far.
+    fn checksum(&self) -> [u8; CHECKSUM as usize] {
+        self.hash.clone().finalize().into()
+    }
+}
+
+impl<W: Write> Write for Hashed<W> {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        let count = self.inner.write(bytes)?;
+        self.hash.update(&bytes[..count]);
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.inner.flush()
+    }
+}
+
+impl<R: Read> Read for Hashed<R> {
+    fn read(&mut self, bytes: &mut [u8]) -> std::io::Result<usize> {
+        let count = self.inner.read(bytes)?;
+        self.hash.update(&bytes[..count]);
+        Ok(count)
     }
 }
 
@@ -239,19 +298,21 @@ fn write_floats(file: &mut impl Write, values: &[f32]) -> std::io::Result<()> {
     Ok(())
 }
 
-fn read_floats(file: &mut impl Read, count: usize) -> std::io::Result<Vec<f32>> {
-    let mut values = Vec::with_capacity(count);
+/// Hands `count` numbers on in parts, each with the place of its first.
+fn read_floats(
+    file: &mut impl Read,
+    count: usize,
+    take: &mut dyn FnMut(usize, &[f32]),
+) -> std::io::Result<()> {
     let mut bytes = vec![0; CHUNK * 4];
-    while values.len() < count {
-        let part = CHUNK.min(count - values.len()) * 4;
+    let mut values = Vec::with_capacity(CHUNK);
+    for start in (0..count).step_by(CHUNK) {
+        let part = CHUNK.min(count - start) * 4;
         file.read_exact(&mut bytes[..part])?;
-        values.extend(
-            bytes[..part]
-                .as_chunks::<4>()
-                .0
-                .iter()
-                .map(|b| f32::from_le_bytes(*b)),
-        );
+        values.clear();
+        let (numbers, _) = bytes[..part].as_chunks::<4>();
+        values.extend(numbers.iter().map(|b| f32::from_le_bytes(*b)));
+        take(start, &values);
     }
-    Ok(values)
+    Ok(())
 }

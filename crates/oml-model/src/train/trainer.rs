@@ -68,6 +68,14 @@ impl StepLosses {
     }
 }
 
+/// What a step changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Part {
+    Parameters,
+    FirstMoments,
+    SecondMoments,
+}
+
 /// A decoder with gradients and optimizer state. Trains the adapters where there are any, else all weights.
 pub struct Trainer<B: Backend> {
     /// The model.
@@ -136,31 +144,25 @@ impl<B: Backend> Trainer<B> {
         &self.gradients
     }
 
-    /// Puts a saved state back: parameters, both moments and the count of steps.
-    pub fn restore(&mut self, parameters: &[f32], moments: (&[f32], &[f32]), steps: u32) {
+    /// Puts numbers in place of a part's from an element on.
+    pub(super) fn put(&mut self, part: Part, start: usize, values: &[f32]) {
         let Decoder {
             backend,
             weights,
             adapters,
             ..
         } = &mut self.decoder;
-        let flat = adapters.as_mut().map_or(&mut weights.flat, |a| &mut a.flat);
-        backend.upload(parameters, flat, 0);
-        backend.upload(moments.0, &mut self.moments.0, 0);
-        backend.upload(moments.1, &mut self.moments.1, 0);
-        self.steps = steps;
+        let target = match part {
+            Part::Parameters => adapters.as_mut().map_or(&mut weights.flat, |a| &mut a.flat),
+            Part::FirstMoments => &mut self.moments.0,
+            Part::SecondMoments => &mut self.moments.1,
+        };
+        backend.upload(values, target, start);
     }
 
-    /// Puts other parameters in place from an element on, and leaves the moments.
-    pub fn replace(&mut self, start: usize, parameters: &[f32]) {
-        let Decoder {
-            backend,
-            weights,
-            adapters,
-            ..
-        } = &mut self.decoder;
-        let flat = adapters.as_mut().map_or(&mut weights.flat, |a| &mut a.flat);
-        backend.upload(parameters, flat, start);
+    /// Goes on counting steps from here.
+    pub(super) fn set_steps(&mut self, steps: u32) {
+        self.steps = steps;
     }
 
     /// Frees gradients, moments, base and working memory of training; steps are no longer possible.

@@ -3,7 +3,8 @@
 use std::path::Path;
 
 use oml_model::train::{EmbedError, Embedder, Flow, StateError};
-use serde_json::Value;
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
 
 use crate::{
     model::{bits, checkpoint},
@@ -66,6 +67,7 @@ fn damaged_states_are_refused() {
     check(&whole[..5], "io");
     check(&whole[..8], "header length");
     check(&whole[..8 + length / 2], "header length");
+    check(&whole[..whole.len() - 32], "size");
     check(&whole[..8 + length], "size");
     check(&whole[..whole.len() - 1], "size");
     check(&[&whole[..], &[0]].concat(), "size");
@@ -75,17 +77,87 @@ fn damaged_states_are_refused() {
     check(&with_header(b"{}", rest), "header");
     check(&changed("unknown", 1.into()), "header");
     check(&changed("epoch", (-1).into()), "header");
-    check(&changed("version", 2.into()), "format");
-    check(&changed("format", "another".into()), "format");
-    check(&changed("identity", "the wrong run".into()), "identity");
-    check(&changed("elements", 0.into()), "elements");
-    check(&changed("elements", u64::MAX.into()), "elements");
-    check(&changed("has_best", false.into()), "size");
-    check(&changed("losses", Vec::<u32>::new().into()), "fingerprints");
-    check(&changed("hits", vec![true; 9].into()), "fingerprints");
-    check(&changed("order", vec![8].into()), "fingerprints");
+    for (field, value, wanted) in [
+        ("version", json!(1), "format"),
+        ("version", json!(3), "format"),
+        ("format", json!("another"), "format"),
+        ("identity", json!("the wrong run"), "identity"),
+        ("elements", json!(0), "elements"),
+        ("elements", json!(u64::MAX), "elements"),
+        ("losses", json!([]), "losses"),
+        ("losses", json!(vec![f32::NAN.to_bits(); 8]), "losses"),
+        ("hits", json!(vec![true; 9]), "hits"),
+        ("epoch", json!(6), "epoch"),
+        ("epoch", json!(1_000_000), "epoch"),
+        ("steps", json!(4), "steps"),
+        ("steps", json!(1_000_000_000_000_000_u64), "steps"),
+        ("optimizer_steps", json!(u32::MAX), "optimizer_steps"),
+        ("order", json!([8]), "order"),
+        ("order", json!([3, 1, 3]), "order"),
+        ("order", json!(vec![0; 1000]), "order"),
+        ("reached", json!(5), "reached"),
+        ("reached", json!(u32::MAX), "reached"),
+        ("best", json!([1e308, 0.1]), "best"),
+        ("best", json!([0.5, -1.0]), "best"),
+        ("best", json!(null), "size"),
+        // nothing is wrong with this one but that it was not saved
+        ("optimizer_steps", json!(7), "checksum"),
+    ] {
+        check(&changed(field, value), wanted);
+    }
     std::fs::write(&path, &whole).unwrap();
     assert!(fresh.load_state(&path, IDENTITY).unwrap());
+}
+
+#[test]
+fn flipped_bits_are_found() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("state");
+    saved(&path);
+    let whole = std::fs::read(&path).unwrap();
+    let header = 8 + u64::from_le_bytes(*whole.first_chunk().unwrap()) as usize;
+    let mut fresh = embedder(&recipe());
+    for part in 0..40 {
+        let mut damaged = whole.clone();
+        let place = header + part * (whole.len() - header - 1) / 39;
+        damaged[place] ^= 1 << (part % 8);
+        std::fs::write(&path, &damaged).unwrap();
+        assert_eq!(refused(&mut fresh, &path, IDENTITY), "checksum", "{place}");
+    }
+}
+
+#[test]
+fn numbers_that_no_training_has_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("state");
+    saved(&path);
+    let whole = std::fs::read(&path).unwrap();
+    let header = 8 + u64::from_le_bytes(*whole.first_chunk().unwrap()) as usize;
+    let mut fresh = embedder(&recipe());
+    let bytes = 4 * fresh.trainer().parameters().len();
+    let names = [
+        "parameters",
+        "first moments",
+        "second moments",
+        "best parameters",
+    ];
+    assert_eq!(whole.len(), header + names.len() * bytes + 32);
+    for (array, name) in names.into_iter().enumerate() {
+        for value in [f32::NAN, f32::INFINITY, -1.0] {
+            let mut changed = whole[..whole.len() - 32].to_vec();
+            let last = header + (array + 1) * bytes - 4;
+            changed[last..][..4].copy_from_slice(&value.to_le_bytes());
+            let checksum = Sha256::digest(&changed);
+            changed.extend_from_slice(&checksum);
+            std::fs::write(&path, &changed).unwrap();
+            if value.is_finite() && name != "second moments" {
+                let mut other = embedder(&recipe());
+                assert!(other.load_state(&path, IDENTITY).unwrap());
+            } else {
+                assert_eq!(refused(&mut fresh, &path, IDENTITY), name);
+            }
+        }
+    }
 }
 
 #[test]
