@@ -5,11 +5,12 @@
 //! on texts and maps exist, `raise_exception` refuses a conversation, and `{% generation %}` marks are passed over.
 //! `strftime_now` gives one fixed day, the one Llama 3 falls back to: a prompt must have the same tokens tomorrow.
 
+mod bounded;
+
 use std::io::{self, Write};
 
 use minijinja::syntax::SyntaxConfig;
 use minijinja::{Environment, Error, ErrorKind, Value, context};
-use minijinja_contrib::pycompat::unknown_method_callback;
 use serde::Serialize;
 use thiserror::Error;
 
@@ -18,8 +19,9 @@ pub const MAX_TEMPLATE_BYTES: usize = 1 << 18;
 /// Bytes of a rendered conversation at most.
 pub const MAX_PROMPT_BYTES: usize = 1 << 22;
 /// Instructions of one rendering at most.
-const MAX_STEPS: u64 = 10_000_000;
+const MAX_STEPS: u64 = 100_000;
 const NAME: &str = "chat_template";
+const OUTPUT_TOO_LARGE: &str = "output over its cap";
 
 /// One turn of a conversation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -78,7 +80,7 @@ impl ChatTemplate {
             .build();
         environment.set_syntax(syntax.map_err(TemplateError::Syntax)?);
         environment.set_fuel(Some(MAX_STEPS));
-        environment.set_unknown_method_callback(unknown_method_callback);
+        bounded::install(&mut environment);
         environment.add_function("raise_exception", raise_exception);
         environment.add_function("strftime_now", strftime_now);
         environment.add_filter("tojson", to_json);
@@ -126,6 +128,9 @@ impl ChatTemplate {
             .map_err(|error| match error.kind() {
                 ErrorKind::OutOfFuel => TemplateError::TooManySteps,
                 ErrorKind::WriteFailure => TemplateError::OutputTooLarge,
+                ErrorKind::InvalidOperation if error.detail() == Some(OUTPUT_TOO_LARGE) => {
+                    TemplateError::OutputTooLarge
+                }
                 ErrorKind::InvalidOperation => match error
                     .detail()
                     .and_then(|detail| detail.strip_prefix(RAISED))
@@ -145,7 +150,7 @@ struct Capped(Vec<u8>);
 impl Write for Capped {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         if self.0.len() + bytes.len() > MAX_PROMPT_BYTES {
-            return Err(io::Error::other("output over its cap"));
+            return Err(io::Error::other(OUTPUT_TOO_LARGE));
         }
         self.0.extend_from_slice(bytes);
         Ok(bytes.len())
@@ -221,9 +226,12 @@ fn strftime_now(format: &str) -> Result<String, Error> {
 /// Python's `json.dumps`: a space after comma and colon, nothing escaped for HTML.
 fn to_json(value: &Value, indent: Option<usize>) -> Result<Value, Error> {
     let fail = |error: serde_json::Error| {
+        if error.is_io() {
+            return bounded::too_large();
+        }
         Error::new(ErrorKind::InvalidOperation, "tojson: not JSON").with_source(error)
     };
-    let mut bytes = Vec::new();
+    let mut bytes = Capped(Vec::new());
     match indent {
         Some(width) => {
             let spaces = vec![b' '; width.min(16)];
@@ -238,7 +246,7 @@ fn to_json(value: &Value, indent: Option<usize>) -> Result<Value, Error> {
     }
     .map_err(fail)?;
     Ok(Value::from_safe_string(
-        String::from_utf8_lossy(&bytes).into_owned(),
+        String::from_utf8_lossy(&bytes.0).into_owned(),
     ))
 }
 

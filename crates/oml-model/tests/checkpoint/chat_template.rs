@@ -80,3 +80,73 @@ fn every_misbehaviour_has_its_error() {
     let deep = "{% macro again() %}{{ again() }}{% endmacro %}{{ again() }}";
     assert!(matches!(render(deep), Err(TemplateError::Render(_))));
 }
+
+#[test]
+fn built_ins_that_write_too_much_are_stopped() {
+    for long in [
+        "{{ 'a\nb'|indent(10000000000) }}",
+        "{{ 'a\nb'|indent(width=10000000000) }}",
+        "{{ range(90000)|map('string')|join('a'*100000)|length }}",
+        "{{ range(90000)|join(d='a'*100000)|length }}",
+        "{{ ('a'*100000).join(range(90000))|length }}",
+        "{{ ('a'*9999)|replace('a', 'b'*9999)|length }}",
+        "{{ ('a'*9999).replace('a', 'b'*9999)|length }}",
+        "{{ ('a'*9999).replace('', 'b'*9999)|length }}",
+        "{{ ('%s'*9999)|format('b'*9999)|length }}",
+        "{{ ('{0}'*9999).format('b'*9999)|length }}",
+    ] {
+        assert!(
+            matches!(render(long), Err(TemplateError::OutputTooLarge)),
+            "{long}"
+        );
+    }
+    let doubling = "{% set ns = namespace(x=['aaaa']) %}{% for i in range(40) %}{% set ns.x = [ns.x, ns.x] %}{% endfor %}";
+    for end in [
+        "{{ ns.x|string|length }}",
+        "{{ ns.x|tojson|length }}",
+        "{{ ns.x|join|length }}",
+    ] {
+        let long = format!("{doubling}{end}");
+        assert!(
+            matches!(render(&long), Err(TemplateError::OutputTooLarge)),
+            "{long}"
+        );
+    }
+    for wide in [
+        "{{ '%10000000000s'|format('a')|length }}",
+        "{{ '%(x)10000000000s'|format(x='a')|length }}",
+        "{{ '%*s'|format(10000000000, 'a')|length }}",
+        "{{ '%.10000000000f'|format(1.5)|length }}",
+        "{{ '{:10000000000}'.format('a')|length }}",
+        "{{ '{:>{}}'.format('a', 10000000000)|length }}",
+        "{{ [1]|batch(10000000000, 'x')|length }}",
+    ] {
+        assert!(
+            matches!(render(wide), Err(TemplateError::Render(_))),
+            "{wide}"
+        );
+    }
+}
+
+#[test]
+fn built_ins_do_what_they_did() {
+    for (template, expected) in [
+        ("{{ 'a\nb'|indent(2) }}", "a\n  b"),
+        ("{{ 'a\nb'|indent(width=1, first=true) }}", " a\n b"),
+        ("{{ ['a', 1]|join(', ') }}|{{ ['a', 'b']|join }}", "a, 1|ab"),
+        ("{{ [{'x': 1}, {'x': 2}]|join('-', attribute='x') }}", "1-2"),
+        ("{{ '-'.join(['a', 'b']) }}", "a-b"),
+        (
+            "{{ 'aa'|replace('a', 'b') }}{{ 'aa'.replace('a', 'c', 1) }}",
+            "bbca",
+        ),
+        (
+            "{{ 'in 2024: %5.1f %s'|format(1.25, 'x') }}",
+            "in 2024:   1.2 x",
+        ),
+        ("{{ 'in 2024: {} {:>3}'.format(1, 'x') }}", "in 2024: 1   x"),
+        ("{{ [1, 'a']|string }}", "[1, 'a']"),
+    ] {
+        assert_eq!(render(template).unwrap(), expected, "{template}");
+    }
+}
