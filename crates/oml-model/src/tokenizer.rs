@@ -1,8 +1,12 @@
 //! Text to token ids and back, with the model's own `tokenizer.json` and chat template.
 //!
 //! The algorithm is that of the `tokenizers` crate, so ids are those of transformers. The hash that names a tokenizer
-//! is SHA-256 over `tokenizer.json` in one form: keys sorted, no spaces, merges as pairs, and without `truncation` and
-//! `padding`, which are settings of a run. Copies of a model that were saved by different programs agree on it.
+//! is SHA-256 over `tokenizer.json` in one form: keys sorted, no spaces, merges as pairs, null for affixes that are empty and
+//! for a post-processor that adds nothing, and without `truncation` and `padding`, which are settings of a run. Copies of a model that were saved by different programs agree on it.
+
+mod definition;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use oml_core::model::ModelError;
 use oml_core::tokenizer::Tokenizer;
@@ -30,6 +34,16 @@ pub enum TokenizerError {
     /// `tokenizer.json` describes no tokenizer.
     #[error("tokenizer.json: {0}")]
     Definition(String),
+    /// A part of `tokenizer.json` cannot work.
+    #[error("tokenizer.json: {part}: expected {expected}, got {got:?}")]
+    Part {
+        /// The part.
+        part: &'static str,
+        /// What would do.
+        expected: &'static str,
+        /// What is there.
+        got: String,
+    },
     /// A kind of tokenizer that is not read here.
     #[error("{field}: expected one of {expected}, got {got}")]
     Unsupported {
@@ -111,13 +125,15 @@ impl TextTokenizer {
     /// A file that is not of its form.
     pub fn new(files: TokenizerFiles<'_>) -> Result<Self, TokenizerError> {
         let definition: Value = parse("tokenizer.json", files.tokenizer)?;
+        definition::check(&definition)?;
         let hash = hash(definition);
-        let mut tokenizer = HuggingFaceTokenizer::from_bytes(files.tokenizer)
-            .map_err(|error| TokenizerError::Definition(error.to_string()))?;
-        tokenizer.with_padding(None);
-        tokenizer
-            .with_truncation(None)
-            .map_err(|error| TokenizerError::Definition(error.to_string()))?;
+        let tokenizer = guarded(|| {
+            let mut tokenizer = HuggingFaceTokenizer::from_bytes(files.tokenizer)?;
+            tokenizer.with_padding(None);
+            tokenizer.with_truncation(None)?;
+            Ok(tokenizer)
+        })
+        .map_err(TokenizerError::Definition)?;
         let settings = match files.settings {
             Some(bytes) => parse("tokenizer_config.json", bytes)?,
             None => Map::new(),
@@ -144,7 +160,7 @@ impl TextTokenizer {
         let anchor = tokenizer
             .token_to_id("a")
             .or_else(|| tokenizer.token_to_id("▁a"))
-            .and_then(|id| Some((id, tokenizer.decode(&[id], false).ok()?)));
+            .and_then(|id| Some((id, guarded(|| tokenizer.decode(&[id], false)).ok()?)));
         Ok(Self {
             tokenizer,
             special,
@@ -165,8 +181,8 @@ impl TextTokenizer {
     /// # Errors
     /// The tokenizer has no ids for the text.
     pub fn encode(&self, text: &str, special: bool) -> Result<Vec<u32>, TokenizerError> {
-        let encoding = self.tokenizer.encode_fast(text, special);
-        let encoding = encoding.map_err(|error| TokenizerError::Run(error.to_string()))?;
+        let encoding = guarded(|| self.tokenizer.encode_fast(text, special));
+        let encoding = encoding.map_err(TokenizerError::Run)?;
         Ok(encoding.get_ids().to_vec())
     }
 
@@ -181,8 +197,7 @@ impl TextTokenizer {
                 got: *id,
             });
         }
-        let text = self.tokenizer.decode(ids, true);
-        text.map_err(|error| TokenizerError::Run(error.to_string()))
+        guarded(|| self.tokenizer.decode(ids, true)).map_err(TokenizerError::Run)
     }
 
     /// The text that one token adds inside a text; `None` for special and unused ids and for parts of a character.
@@ -193,10 +208,10 @@ impl TextTokenizer {
         self.tokenizer.id_to_token(id)?;
         let text = match &self.anchor {
             Some((anchor, before)) => {
-                let both = self.tokenizer.decode(&[*anchor, id], false).ok()?;
+                let both = guarded(|| self.tokenizer.decode(&[*anchor, id], false)).ok()?;
                 both.strip_prefix(before)?.to_owned()
             }
-            None => self.tokenizer.decode(&[id], false).ok()?,
+            None => guarded(|| self.tokenizer.decode(&[id], false)).ok()?,
         };
         (!text.contains('\u{fffd}')).then_some(text)
     }
@@ -242,6 +257,14 @@ impl TextTokenizer {
     }
 }
 
+/// Runs the `tokenizers` crate, which panics on some definitions that it has read.
+fn guarded<T>(run: impl FnOnce() -> tokenizers::Result<T>) -> Result<T, String> {
+    match catch_unwind(AssertUnwindSafe(run)) {
+        Ok(result) => result.map_err(|error| error.to_string()),
+        Err(_) => Err("the definition and this text do not go together".into()),
+    }
+}
+
 fn parse<T: serde::de::DeserializeOwned>(
     file: &'static str,
     bytes: &[u8],
@@ -278,10 +301,33 @@ fn special_texts(settings: &Map<String, Value>) -> Vec<(String, String)> {
         .collect()
 }
 
+/// A template that gives one text as it is and two texts one after the other, as where there is none.
+fn adds_nothing(post_processor: &Value) -> bool {
+    let ids = |form: &str| -> Option<Vec<&str>> {
+        let pieces = post_processor[form].as_array()?.iter();
+        pieces
+            .map(|piece| piece["Sequence"]["id"].as_str())
+            .collect()
+    };
+    post_processor["type"] == "TemplateProcessing"
+        && ids("single").is_some_and(|ids| ids == ["A"])
+        && ids("pair").is_some_and(|ids| ids == ["A", "B"])
+}
+
 fn hash(mut definition: Value) -> [u8; 32] {
     if let Value::Object(fields) = &mut definition {
         fields.remove("truncation");
         fields.remove("padding");
+    }
+    if let Some(Value::Object(model)) = definition.get_mut("model") {
+        for affix in ["continuing_subword_prefix", "end_of_word_suffix"] {
+            if model.get(affix) == Some(&json!("")) {
+                model.insert(affix.into(), Value::Null);
+            }
+        }
+    }
+    if adds_nothing(&definition["post_processor"]) {
+        definition["post_processor"] = Value::Null;
     }
     if let Some(Value::Array(merges)) = definition.pointer_mut("/model/merges") {
         for merge in merges {

@@ -251,6 +251,19 @@ fn the_hash_knows_the_tokenizer_not_its_file() {
     resaved["truncation"] =
         json!({"direction": "Right", "max_length": 1, "strategy": "LongestFirst", "stride": 0});
     assert_eq!(hash(&base), hash(&resaved));
+    resaved["model"]["continuing_subword_prefix"] = json!("");
+    resaved["model"]["end_of_word_suffix"] = json!("");
+    let text = |id: &str| json!({"Sequence": {"id": id, "type_id": 0}});
+    let template = |single: Value, pair: Value| {
+        json!({"type": "TemplateProcessing", "single": single, "pair": pair,
+        "special_tokens": {"<s>": {"id": "<s>", "ids": [0], "tokens": ["<s>"]}}})
+    };
+    resaved["post_processor"] = template(json!([text("A")]), json!([text("A"), text("B")]));
+    assert_eq!(hash(&base), hash(&resaved));
+    let mut begins = base.clone();
+    let start = json!({"SpecialToken": {"id": "<s>", "type_id": 0}});
+    begins["post_processor"] = template(json!([start, text("A")]), json!([text("A"), text("B")]));
+    assert_ne!(hash(&base), hash(&begins));
     let tokenizer = build(&resaved, &json!({}), None).unwrap();
     assert_eq!(tokenizer.encode("ab ab", false).unwrap(), [3, 4, 3]);
     let mut other = base.clone();
@@ -326,5 +339,60 @@ fn files_that_are_no_tokenizer_are_refused() {
     assert_eq!(
         message,
         "tokenizer.json: EOF while parsing a list at line 1 column 1"
+    );
+}
+
+#[test]
+fn definitions_that_lie_are_refused() {
+    let message = |part: &str, value: Value| {
+        let mut definition = definition();
+        definition[part] = value;
+        let outcome = build(&definition, &json!({}), None).and_then(|tokenizer| {
+            let text = tokenizer.encode("ab <s> b", true);
+            let ids = text.map_err(|error| error.to_string())?;
+            tokenizer.decode(&ids).map_err(|error| error.to_string())
+        });
+        outcome.err().unwrap_or_default()
+    };
+    let sequence = |part: &str, value: Value| json!({"type": "Sequence", part: [value]});
+    let map = |map: &str| json!({"type": "Precompiled", "precompiled_charsmap": map});
+    for bad in ["", "AAAA", "AAAAAA==", "/////w==", "!", "BAAAAAAAAAD/"] {
+        let expected = format!(
+            "tokenizer.json: normalizer: expected a Precompiled with a character map, got {bad:?}"
+        );
+        assert_eq!(message("normalizer", map(bad)), expected);
+        let inside = sequence("normalizers", map(bad));
+        assert_eq!(message("normalizer", inside), expected);
+    }
+    // a trie that leads out of itself
+    let astray = message("normalizer", map("BAAAAP////8="));
+    assert!(astray.starts_with("tokenizer: "), "{astray}");
+    for pattern in [json!({"String": ""}), json!({"Regex": ""})] {
+        let replace = json!({"type": "Replace", "pattern": pattern, "content": "x"});
+        for part in ["normalizer", "decoder"] {
+            assert_eq!(
+                message(part, replace.clone()),
+                format!(
+                    "tokenizer.json: {part}: expected a pattern that is not empty, got \"Replace\""
+                )
+            );
+        }
+    }
+    let template = json!({"type": "TemplateProcessing",
+        "single": [{"SpecialToken": {"id": "<x>", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}],
+        "pair": [], "special_tokens": {"<s>": {"id": "<s>", "ids": [0], "tokens": ["<s>"]}}});
+    for part in [template.clone(), sequence("processors", template)] {
+        assert_eq!(
+            message("post_processor", part),
+            "tokenizer.json: post_processor: expected a token out of special_tokens, got \"<x>\""
+        );
+    }
+    let mut deep = json!({"type": "Lowercase"});
+    for _ in 0..17 {
+        deep = sequence("normalizers", deep);
+    }
+    assert_eq!(
+        message("normalizer", deep),
+        "tokenizer.json: normalizer: expected at most 16 sequences in each other, got \"Sequence\""
     );
 }
