@@ -138,7 +138,7 @@ impl Checkpoint {
         }
         if let Some(index) = out.iter().position(|number| !number.is_finite()) {
             return Err(CheckpointError::NotFinite {
-                path: self.path.clone(),
+                path: self.files[place.file].0.clone(),
                 tensor: name.to_owned(),
                 index,
                 got: out[index],
@@ -355,7 +355,12 @@ fn element_count(
     };
     const MAX_DIMENSIONS: usize = 8;
     if shape.len() > MAX_DIMENSIONS {
-        return Err(form("at most 8 dimensions"));
+        return Err(CheckpointError::Count {
+            file: file.to_owned(),
+            field: format!("{tensor}: dimensions"),
+            expected: MAX_DIMENSIONS as u64,
+            got: shape.len() as u64,
+        });
     }
     let elements = shape
         .iter()

@@ -31,6 +31,15 @@ const COMPANIONS: [&str; 9] = [
     "generation_config.json",
 ];
 
+/// Bytes of a companion at most: those that are held as a tree of values are many times larger in memory.
+fn most_bytes(companion: &str) -> u64 {
+    match companion {
+        "generation_config.json" | "special_tokens_map.json" => 1 << 20,
+        "tokenizer_config.json" => 16 << 20,
+        _ => MAX_TOKENIZER_BYTES,
+    }
+}
+
 pub(super) fn open(path: &Path) -> Result<Checkpoint, CheckpointError> {
     let config_path = path.join("config.json");
     let fields: Map<String, Value> =
@@ -46,7 +55,7 @@ pub(super) fn open(path: &Path) -> Result<Checkpoint, CheckpointError> {
         if !file.is_file() {
             continue;
         }
-        let bytes = read_capped(&file, MAX_TOKENIZER_BYTES)?;
+        let bytes = read_capped(&file, most_bytes(name))?;
         if name == "generation_config.json" {
             let generation: Map<String, Value> = parse(&file, &bytes)?;
             config

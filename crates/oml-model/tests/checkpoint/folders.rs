@@ -119,6 +119,19 @@ fn every_fault_of_a_folder_has_its_message() {
 }
 
 #[test]
+fn small_companions_are_small() {
+    for (name, most) in [
+        ("generation_config.json", 1 << 20),
+        ("special_tokens_map.json", 1 << 20),
+        ("tokenizer_config.json", 16 << 20),
+    ] {
+        let write = |folder: &Path| fs::write(folder.join(name), vec![b' '; most + 1]).unwrap();
+        let expected = format!("{name}: expected at most {most} bytes, got {}", most + 1);
+        assert_eq!(fault(write), expected);
+    }
+}
+
+#[test]
 fn numbers_that_are_not_finite_are_refused() {
     for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
         let folder = tempfile::tempdir().unwrap();
@@ -131,8 +144,9 @@ fn numbers_that_are_not_finite_are_refused() {
             .read_f32("model.embed_tokens.weight", &mut [0.0; 128])
             .unwrap_err()
             .to_string();
-        let expected =
-            format!("model.embed_tokens.weight: expected finite numbers, got {bad} at 5");
+        let expected = format!(
+            "model.safetensors: model.embed_tokens.weight: expected finite numbers, got {bad} at 5"
+        );
         assert!(message.ends_with(&expected), "{message}");
     }
 }

@@ -358,6 +358,24 @@ fn metadata_that_makes_no_model_is_refused() {
             },
             "rope_type: expected one of default, linear, dynamic, llama3, yarn, got longrope",
         ),
+        (
+            {
+                let mut file = good();
+                file.field("llama.rope.freq_base", Field::F32(f32::INFINITY));
+                file
+            },
+            "llama.rope.freq_base: expected a finite number, got inf",
+        ),
+        (
+            {
+                let mut file = good();
+                file.field("llama.rope.scaling.type", Field::Text("linear"))
+                    .field("llama.rope.scaling.factor", Field::F32(f32::NAN))
+                    .tensor("token_embd.weight", &[16, 8], 0, &embedding);
+                file
+            },
+            "llama.rope.scaling.factor: expected a finite number, got NaN",
+        ),
     ];
     for (file, message) in cases {
         assert_eq!(open(&file), message);

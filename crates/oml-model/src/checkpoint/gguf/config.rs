@@ -69,6 +69,14 @@ impl Header {
     fn float(&self, field: &str, file: &Path) -> Result<Option<f64>, CheckpointError> {
         match self.metadata.get(field) {
             None => Ok(None),
+            Some(Metadata::Float(number)) if !(*number as f32).is_finite() => {
+                Err(CheckpointError::Field {
+                    file: file.to_owned(),
+                    field: field.to_owned(),
+                    expected: "a finite number".into(),
+                    got: number.to_string(),
+                })
+            }
             Some(Metadata::Float(number)) => Ok(Some(
                 (*number as f32).to_string().parse().unwrap_or(*number),
             )),
