@@ -1,5 +1,7 @@
 //! The ways a file can be wrong.
 
+use serde_json::error::Category;
+
 use crate::fingerprint::SetError;
 
 /// One fault in a file; the caller knows the path, `file` is the kind that was expected there.
@@ -16,20 +18,24 @@ pub enum FileError {
         got: usize,
     },
     /// Not JSON, or a field that is missing, unknown, repeated or of another type.
-    #[error("{file}: {source}")]
+    #[error("{file}: line {line}, column {column}: expected JSON of this form, got {fault}")]
     Json {
         /// Kind of file.
         file: &'static str,
-        /// The place and what was expected there.
-        source: serde_json::Error,
+        /// What is there instead, without quoting it.
+        fault: &'static str,
+        /// Line, from 1.
+        line: usize,
+        /// Column, from 1; 0 at the start of a line.
+        column: usize,
     },
     /// Another kind of file.
     #[error("format: expected {expected:?}, got {got:?}")]
     Format {
         /// Kind of file expected.
         expected: &'static str,
-        /// What the file calls itself.
-        got: String,
+        /// What the file calls itself; `another` where we do not know that.
+        got: &'static str,
     },
     /// A version this program does not read.
     #[error("{file} version: expected {expected}, got {got}")]
@@ -77,4 +83,22 @@ pub enum FileError {
         /// The fault.
         source: SetError,
     },
+}
+
+impl FileError {
+    /// The fault without what serde says of it: that quotes the file, which may be a secret one, or be there by mistake.
+    pub(super) fn json(file: &'static str, error: &serde_json::Error) -> Self {
+        Self::Json {
+            file,
+            fault: match error.classify() {
+                Category::Data => {
+                    "a field that is missing, unknown, repeated, too long or of another type"
+                }
+                Category::Eof => "an early end",
+                Category::Syntax | Category::Io => "no JSON",
+            },
+            line: error.line(),
+            column: error.column(),
+        }
+    }
 }

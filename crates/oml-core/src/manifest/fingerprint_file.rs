@@ -108,10 +108,7 @@ struct ResponseFile {
 /// # Errors
 /// [`FileError::TooLarge`] for a set that no reader would accept.
 pub fn seal(set: &FingerprintSet, owner: &OwnerSeed) -> Result<Vec<u8>, FileError> {
-    let json = |source| FileError::Json {
-        file: ENVELOPE.format,
-        source,
-    };
+    let json = |error: serde_json::Error| FileError::json(ENVELOPE.format, &error);
     let plaintext = Zeroizing::new(serde_json::to_vec(&SetFile::from(set)).map_err(json)?);
     SET.judge_size(plaintext.len())?;
 

@@ -24,6 +24,14 @@ pub fn hex(bytes: &[u8]) -> String {
     HEXLOWER.encode(bytes)
 }
 
+/// What files call themselves. Nothing else that a file says it is gets shown.
+const FORMATS: [&str; 4] = [
+    "oml-owner",
+    "oml-fingerprints",
+    "oml-fingerprint-set",
+    "oml-model",
+];
+
 /// The kind of a file: what its first two fields say and how large it may be.
 #[derive(Debug, Clone, Copy)]
 struct Kind {
@@ -45,7 +53,10 @@ impl Kind {
         if format.0 != self.format {
             return Err(FileError::Format {
                 expected: self.format,
-                got: format.0,
+                got: FORMATS
+                    .into_iter()
+                    .find(|known| *known == format.0)
+                    .unwrap_or("another"),
             });
         }
         if version != self.version {
@@ -70,9 +81,6 @@ impl Kind {
     }
 
     fn json<T: DeserializeOwned>(self, bytes: &[u8]) -> Result<T, FileError> {
-        serde_json::from_slice(bytes).map_err(|source| FileError::Json {
-            file: self.format,
-            source,
-        })
+        serde_json::from_slice(bytes).map_err(|error| FileError::json(self.format, &error))
     }
 }

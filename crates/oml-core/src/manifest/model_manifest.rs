@@ -115,11 +115,8 @@ pub fn render(manifest: &ModelManifest) -> Result<Vec<u8>, FileError> {
         recall: manifest.recall.clone(),
         utility: List(manifest.utility.clone()),
     };
-    let json = |source| FileError::Json {
-        file: KIND.format,
-        source,
-    };
-    let mut bytes = serde_json::to_vec_pretty(&file).map_err(json)?;
+    let mut bytes =
+        serde_json::to_vec_pretty(&file).map_err(|error| FileError::json(KIND.format, &error))?;
     bytes.push(b'\n');
     Ok(bytes)
 }

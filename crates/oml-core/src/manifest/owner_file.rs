@@ -36,10 +36,8 @@ pub fn render(owner: &OwnerSeed) -> Result<Zeroizing<Vec<u8>>, FileError> {
     };
     // Room for the whole file, so that growing leaves no copy of the seed behind.
     let mut bytes = Zeroizing::new(Vec::with_capacity(256));
-    serde_json::to_writer(&mut *bytes, &file).map_err(|source| FileError::Json {
-        file: KIND.format,
-        source,
-    })?;
+    serde_json::to_writer(&mut *bytes, &file)
+        .map_err(|error| FileError::json(KIND.format, &error))?;
     bytes.push(b'\n');
     Ok(bytes)
 }

@@ -32,10 +32,8 @@ pub fn render(set: &FingerprintSet) -> Result<Vec<u8>, FileError> {
             };
             out.extend_from_slice(separator);
             separator = b",\n";
-            serde_json::to_writer(&mut out, &pair).map_err(|source| FileError::Json {
-                file: "plain export",
-                source,
-            })?;
+            serde_json::to_writer(&mut out, &pair)
+                .map_err(|error| FileError::json("plain export", &error))?;
         }
     }
     out.extend_from_slice(b"\n]\n");
