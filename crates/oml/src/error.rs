@@ -66,11 +66,3 @@ impl<T, E: Into<anyhow::Error>> WithHint<T> for Result<T, E> {
         })
     }
 }
-
-/// A reader that closed standard output early (`oml … | head`) is not an error.
-pub(crate) fn is_broken_pipe(error: &anyhow::Error) -> bool {
-    error
-        .chain()
-        .filter_map(|cause| cause.downcast_ref::<std::io::Error>())
-        .any(|cause| cause.kind() == std::io::ErrorKind::BrokenPipe)
-}

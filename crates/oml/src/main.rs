@@ -45,7 +45,6 @@ fn main() -> ExitCode {
     };
     match outcome {
         Ok(status) => status.into(),
-        Err(error) if error::is_broken_pipe(&error) => ExitStatus::Yes.into(),
         Err(error) => {
             printer.error(&error);
             ExitStatus::Error.into()

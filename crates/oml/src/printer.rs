@@ -42,22 +42,27 @@ impl Printer {
         } else {
             text.to_string()
         };
-        self.progress.suspend(|| {
-            let mut out = io::stdout().lock();
-            writeln!(out, "{}", line.trim_end())?;
-            out.flush()
-        })?;
-        Ok(ExitStatus::Yes)
+        self.print(format!("{}\n", line.trim_end()).as_bytes())
     }
 
     /// Prints raw text on standard output (completions, exports).
     pub(crate) fn raw(&self, bytes: &[u8]) -> anyhow::Result<ExitStatus> {
-        self.progress.suspend(|| {
+        self.print(bytes)
+    }
+
+    /// A reader that closed standard output early (`oml … | head`) is no fault, and changes nothing about how the command ends.
+    fn print(&self, bytes: &[u8]) -> anyhow::Result<ExitStatus> {
+        let printed = self.progress.suspend(|| {
             let mut out = io::stdout().lock();
             out.write_all(bytes)?;
             out.flush()
-        })?;
-        Ok(ExitStatus::Yes)
+        });
+        match printed {
+            Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+                Err(error).context("cannot write to standard output")
+            }
+            _ => Ok(ExitStatus::Yes),
+        }
     }
 
     /// One line about what is going on.
