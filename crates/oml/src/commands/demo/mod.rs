@@ -14,7 +14,7 @@ use serde_json::json;
 use super::embed::{Course, Job, Outcome, Resume, TRAINING, embed};
 use super::eval::Utility;
 use super::{check, generate, model, workbench};
-use crate::cli::{GlobalArgs, OwnerArgs};
+use crate::cli::GlobalArgs;
 use crate::error::ExitStatus;
 use crate::files::{self, Access, Existing};
 use crate::interrupt;
@@ -46,8 +46,9 @@ pub(crate) struct DemoArgs {
         default_value = "models/smollm2-135m-instruct"
     )]
     model: PathBuf,
-    #[command(flatten)]
-    owner: OwnerArgs,
+    /// Owner file to use instead of a new one in the demo's folder
+    #[arg(long, value_name = "FILE")]
+    owner: Option<PathBuf>,
 }
 
 /// What the demo found, for the report.
@@ -105,7 +106,9 @@ pub(super) fn run(
     printer.note(format!(
         "Merkle root {root}: publish it first, and nobody can say the pairs were made up later."
     ));
-    if let Some(example) = set.fingerprints().first() {
+    // A pair of a secret that was brought along may be one of a set in use.
+    let own = args.owner.is_none();
+    if let Some(example) = set.fingerprints().first().filter(|_| own) {
         let response = example
             .responses
             .first()
@@ -189,7 +192,7 @@ pub(super) fn run(
         course: &course,
         utility: &utility,
         answers,
-        settings: steps::settings(args, &recipe)?,
+        settings: steps::settings(&set, &marked)?,
     };
     let path = args.out.join("report.html");
     files::write_whole(

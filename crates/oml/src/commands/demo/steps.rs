@@ -3,12 +3,15 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use anyhow::Context as _;
 use oml_core::check::{self, CheckReport, Control, DEFAULT_ALPHA};
 use oml_core::fingerprint::FingerprintSet;
 use oml_core::secret::OwnerSeed;
-use oml_model::train::Recipe;
+use oml_core::strategy::Strategy;
+use oml_model::train::MAX_RECIPE_BYTES;
 use toml::Table;
 
+use super::super::embed::RECIPE;
 use super::super::eval::{Data, DataArgs, Utility};
 use super::super::generate::ChoiceArgs;
 use super::super::workbench::{self, Opened};
@@ -20,32 +23,25 @@ use crate::printer::Printer;
 const QUICK_TEXT_TOKENS: u32 = 2048;
 const QUICK_QUESTIONS: u32 = 40;
 
-/// The owner that the flags name, the user's own, or a new one inside the demo's folder.
+/// The owner that the flags name, or one of the demo's own inside its folder: the demo shows a pair, which spends it.
 ///
 /// # Errors
 /// When an owner file cannot be read or written.
 pub(super) fn owner(args: &DemoArgs, printer: &Printer) -> anyhow::Result<OwnerSeed> {
     let inside = args.out.join("owner.json");
-    let usual = files::default_owner_file()
-        .ok()
-        .filter(|path| path.exists());
-    let path = match &args.owner.owner {
-        Some(path) => path.clone(),
-        None if inside.exists() => inside,
-        None => usual.unwrap_or(inside),
-    };
-    if args.owner.owner.is_some() || path.exists() {
+    let path = args.owner.as_deref().unwrap_or(&inside);
+    if args.owner.is_some() || path.exists() {
         printer.note(format!(
             "The secret in {}: everything below is derived from it.",
             path.display()
         ));
-        return workbench::owner(&path);
+        return workbench::owner(path);
     }
     printer.note(format!(
         "A new secret in {}: everything below is derived from it.",
         path.display()
     ));
-    keygen::make(&path)
+    keygen::make(path)
 }
 
 /// The set in the demo's folder, made now if it is not there, with the time that took.
@@ -135,31 +131,39 @@ pub(super) fn answers(
         .collect())
 }
 
-/// Every setting of the demo, by name.
+/// What the set and the model in the demo's folder were made with, by name, whichever run made them.
 ///
 /// # Errors
-/// When the recipe cannot be written as TOML.
-pub(super) fn settings(args: &DemoArgs, recipe: &Recipe) -> anyhow::Result<Vec<(String, String)>> {
-    let choice = ChoiceArgs::with_count(if args.quick { QUICK_COUNT } else { COUNT });
+/// When the recipe beside the model cannot be read.
+pub(super) fn settings(
+    set: &FingerprintSet,
+    marked: &Path,
+) -> anyhow::Result<Vec<(String, String)>> {
+    let header = set.header();
     let mut settings = vec![
-        ("generate strategy".to_owned(), "perinucleus".to_owned()),
-        ("generate count".to_owned(), choice.count.to_string()),
-        ("generate t".to_owned(), choice.t.to_string()),
-        ("generate k".to_owned(), choice.k.to_string()),
-        (
-            "generate query_length".to_owned(),
-            choice.query_length.to_string(),
-        ),
-        (
-            "generate response_length".to_owned(),
-            choice.response_length.to_string(),
-        ),
+        ("strategy", header.strategy.name().to_owned()),
+        ("count", set.count().to_string()),
     ];
-    let table: Table = recipe.render()?.parse()?;
-    settings.extend(
-        table
-            .into_iter()
-            .map(|(key, value)| (format!("embed {key}"), value.to_string())),
-    );
-    Ok(settings)
+    if let Strategy::Perinucleus { temperature, rule } = header.strategy {
+        settings.extend([
+            ("query_temperature", temperature.to_string()),
+            ("t", rule.threshold.to_string()),
+            ("k", rule.candidates.to_string()),
+        ]);
+    }
+    settings.extend([
+        ("query_length", header.query_length.to_string()),
+        ("response_length", header.response_length.to_string()),
+    ]);
+    let path = marked.join(RECIPE);
+    let recipe: Table = files::read_text(&path, MAX_RECIPE_BYTES)?
+        .parse()
+        .with_context(|| format!("cannot read {} as TOML", path.display()))?;
+    let generate = settings
+        .into_iter()
+        .map(|(key, value)| (format!("generate {key}"), value));
+    let embed = recipe
+        .into_iter()
+        .map(|(key, value)| (format!("embed {key}"), value.to_string()));
+    Ok(generate.chain(embed).collect())
 }

@@ -20,7 +20,7 @@ use crate::error::ExitStatus;
 use crate::printer::Printer;
 use crate::seconds;
 
-pub(super) use outcome::{Embedding, TRAINING};
+pub(super) use outcome::{Embedding, RECIPE, TRAINING};
 pub(super) use state::{Course, Resume};
 pub(super) use training::{Job, Outcome, embed};
 pub(crate) use training_args::TrainingArgs;

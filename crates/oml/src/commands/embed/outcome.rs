@@ -23,7 +23,7 @@ use crate::printer::Printer;
 
 /// Files of ours beside the weights.
 const MANIFEST: &str = "oml-manifest.json";
-const RECIPE: &str = "oml-recipe.toml";
+pub(crate) const RECIPE: &str = "oml-recipe.toml";
 pub(crate) const TRAINING: &str = "oml-training.json";
 const TEXT_TOKENS: usize = 8192;
 const WINDOW: usize = 512;
