@@ -10,6 +10,9 @@ use serde::Serialize;
 
 use crate::error::{ExitStatus, Hinted};
 
+/// Bytes of each cause that are printed.
+const CAUSE_LIMIT: usize = 1024;
+
 /// Writes results, notes, progress and errors as the flags `--json` and `--quiet` ask.
 pub(crate) struct Printer {
     json: bool,
@@ -68,7 +71,7 @@ impl Printer {
     /// One line about what is going on.
     pub(crate) fn note(&self, line: impl fmt::Display) {
         if !self.quiet {
-            self.line(&line.to_string());
+            self.line(&printable(&line.to_string()));
         }
     }
 
@@ -82,8 +85,9 @@ impl Printer {
     /// Something the user should know although the command goes on.
     pub(crate) fn warning(&self, line: impl fmt::Display) {
         self.line(&format!(
-            "{} {line}",
-            console::style("warning:").for_stderr().yellow().bold()
+            "{} {}",
+            console::style("warning:").for_stderr().yellow().bold(),
+            printable(&line.to_string())
         ));
     }
 
@@ -95,15 +99,16 @@ impl Printer {
     /// The reason why the command ends, its causes, and its hint.
     pub(crate) fn error(&self, error: &anyhow::Error) {
         let mut text = format!(
-            "{} {error}",
-            console::style("error:").for_stderr().red().bold()
+            "{} {}",
+            console::style("error:").for_stderr().red().bold(),
+            cut(&printable(&error.to_string()))
         );
         let mut last = error.to_string();
         for cause in error.chain().skip(1) {
             let cause = cause.to_string();
             // Libraries often repeat their cause in their own message.
             if !last.contains(&cause) {
-                let _ = write!(text, "\n  caused by: {cause}");
+                let _ = write!(text, "\n  caused by: {}", cut(&printable(&cause)));
             }
             last = cause;
         }
@@ -114,8 +119,9 @@ impl Printer {
         if let Some(hint) = hint {
             let _ = write!(
                 text,
-                "\n{} {hint}",
-                console::style("hint:").for_stderr().cyan().bold()
+                "\n{} {}",
+                console::style("hint:").for_stderr().cyan().bold(),
+                cut(&printable(hint))
             );
         }
         self.line(&text);
@@ -153,9 +159,52 @@ impl Printer {
     }
 }
 
+/// Text that may come from a stranger's file, without what a terminal would obey.
+fn printable(text: &str) -> String {
+    text.chars()
+        .map(|c| {
+            if c.is_control() && c != '\n' {
+                char::REPLACEMENT_CHARACTER
+            } else {
+                c
+            }
+        })
+        .collect()
+}
+
+/// At most [`CAUSE_LIMIT`] bytes of a text.
+fn cut(text: &str) -> String {
+    if text.len() <= CAUSE_LIMIT {
+        return text.to_owned();
+    }
+    let end = text.floor_char_boundary(CAUSE_LIMIT);
+    format!("{} …", &text[..end])
+}
+
 fn style(template: &str) -> ProgressStyle {
     ProgressStyle::with_template(template)
         .unwrap_or_else(|_| ProgressStyle::default_bar())
         .progress_chars("━╸─")
         .tick_chars("⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏ ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_terminal_is_told_nothing_by_a_file() {
+        assert_eq!(
+            printable("a\u{1b}]0;b\u{7}\r\u{9b}\n\u{e4}"),
+            "a\u{fffd}]0;b\u{fffd}\u{fffd}\u{fffd}\n\u{e4}"
+        );
+    }
+
+    #[test]
+    fn a_long_cause_is_cut_between_letters() {
+        let long = "ä".repeat(CAUSE_LIMIT);
+        let shown = cut(&format!("a{long}"));
+        assert_eq!(shown.len(), CAUSE_LIMIT - 1 + " …".len());
+        assert_eq!(cut("short"), "short");
+    }
 }
