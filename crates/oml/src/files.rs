@@ -87,6 +87,40 @@ pub(crate) fn refuse_existing(path: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Fails when no file can be made beside `path`, making the folders above it; for work that ends with one.
+///
+/// # Errors
+/// When the system refuses.
+pub(crate) fn check_writable(path: &Path) -> anyhow::Result<()> {
+    let folder = folder_of(path);
+    let fault = || format!("cannot write {}", path.display());
+    fs::create_dir_all(folder)
+        .with_context(|| format!("cannot make folder {}", folder.display()))?;
+    tempfile::Builder::new()
+        .prefix(".oml-")
+        .tempfile_in(folder)
+        .with_context(fault)?;
+    Ok(())
+}
+
+/// Fails when the file system of `folder` has fewer than `bytes` left.
+///
+/// # Errors
+/// When it has, or the system does not tell.
+pub(crate) fn check_space(folder: &Path, bytes: u64) -> anyhow::Result<()> {
+    let system = rustix::fs::statvfs(folder)
+        .with_context(|| format!("cannot look for space in {}", folder.display()))?;
+    let free = system.f_bavail.saturating_mul(system.f_frsize);
+    if free < bytes {
+        let full: anyhow::Result<()> = Err(anyhow::anyhow!(
+            "{}: expected {bytes} bytes of free space, got {free}",
+            folder.display()
+        ));
+        return full.hint("Free some space, or name an --out on another disk.");
+    }
+    Ok(())
+}
+
 /// Makes a rename in the folder of `path` last.
 ///
 /// # Errors

@@ -29,3 +29,12 @@ pub(crate) fn listen() -> anyhow::Result<()> {
 pub(crate) fn requested() -> bool {
     REQUESTED.load(Ordering::SeqCst)
 }
+
+/// Stops between two phases of which neither leaves anything to go on from.
+///
+/// # Errors
+/// After the first Ctrl-C.
+pub(crate) fn check() -> anyhow::Result<()> {
+    anyhow::ensure!(!requested(), "stopped by Ctrl-C");
+    Ok(())
+}

@@ -11,6 +11,7 @@ use serde_json::json;
 use super::workbench;
 use crate::error::ExitStatus;
 use crate::files;
+use crate::interrupt;
 use crate::printer::Printer;
 use crate::seconds;
 
@@ -54,8 +55,10 @@ pub(super) fn run(command: &ModelCommand, printer: &Printer) -> anyhow::Result<E
 /// When the folder exists, the name is unknown, or the download or its check fails.
 pub(super) fn get(name: &str, to: &Path, printer: &Printer) -> anyhow::Result<()> {
     files::refuse_existing(to)?;
+    // A first Ctrl-C ends pip, which shares the terminal, and the fetch then removes what it has; what is being written is finished.
+    interrupt::listen()?;
     let spinner = printer.spinner(format!("Fetching {name}"));
-    fetch::fetch(name, to, &mut |progress| {
+    let fetched = fetch::fetch(name, to, &mut |progress| {
         spinner.set_message(match progress {
             Progress::Downloading {
                 what,
@@ -72,9 +75,12 @@ pub(super) fn get(name: &str, to: &Path, printer: &Printer) -> anyhow::Result<()
             Progress::Verifying { what } => format!("Checking the hash of {what}"),
             Progress::Writing { done, total } => format!("Writing tensor {} of {total}", done + 1),
         });
-    })?;
+    });
     spinner.finish_and_clear();
-    Ok(())
+    if fetched.is_err() {
+        interrupt::check()?;
+    }
+    Ok(fetched?)
 }
 
 fn megabytes(bytes: u64) -> String {

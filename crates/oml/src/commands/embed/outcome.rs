@@ -33,10 +33,8 @@ pub(super) struct Trained<'a> {
     pub(super) checkpoint: &'a Checkpoint,
     pub(super) digest: [u8; 32],
     pub(super) tokenizer_hash: [u8; 32],
-    /// Share of the way from the base that is kept.
-    pub(super) kept_share: Option<f64>,
-    pub(super) embedder: Embedder,
-    pub(super) course: Course,
+    pub(super) embedder: &'a Embedder,
+    pub(super) course: &'a Course,
     pub(super) base_hits: usize,
 }
 
@@ -80,7 +78,7 @@ pub(crate) struct Utility {
 /// When a file cannot be written, or the model cannot be read again.
 pub(super) fn write(
     job: &Job<'_>,
-    trained: Trained<'_>,
+    trained: &Trained<'_>,
     folder: &StateFolder,
     printer: &Printer,
 ) -> anyhow::Result<Embedding> {
@@ -91,18 +89,12 @@ pub(super) fn write(
         embedder,
         course,
         base_hits,
-        kept_share,
-    } = trained;
-    let path = folder.fresh_model()?;
+    } = *trained;
+    let path = folder.model();
     let spinner = printer.spinner("Writing the model");
-    let dtype = job.dtype.unwrap_or_else(|| stored_type(checkpoint));
+    let dtype = stored_type(job, checkpoint);
     let mut supply = |name: &str, out: &mut [f32]| Ok(embedder.tensor(checkpoint, name, out)?);
     write_model(&path, checkpoint, dtype, &mut supply, &[])?;
-    let (steps, epochs) = (
-        embedder.trainer().steps(),
-        f64::from(embedder.progress().epoch),
-    );
-    drop(embedder);
 
     spinner.set_message("Measuring what was written");
     let mut written = workbench::open(job.engine, &path, printer)?;
@@ -156,33 +148,64 @@ pub(super) fn write(
         base_hits,
         utility,
         training: Duration::from_secs_f64(course.seconds()),
-        kept_share,
-        epochs,
-        steps,
+        kept_share: course.kept_share,
+        epochs: f64::from(embedder.progress().epoch),
+        steps: embedder.trainer().steps(),
         merkle_root: format!("0x{}", hex(&root)),
         digest: hex(&digest),
         elapsed: Duration::ZERO,
     })
 }
 
-/// The type of the base's weights, where they are of one type that can be written.
-fn stored_type(checkpoint: &Checkpoint) -> DType {
-    let first = checkpoint.tensors().next().map(|tensor| tensor.dtype);
-    first
-        .filter(|dtype| matches!(dtype, DType::F32 | DType::BF16 | DType::F16))
-        .filter(|dtype| checkpoint.tensors().all(|tensor| tensor.dtype == *dtype))
-        .unwrap_or(DType::F32)
+/// How the weights are stored: as asked, or as in the base where that is of one type that can be written.
+fn stored_type(job: &Job<'_>, checkpoint: &Checkpoint) -> DType {
+    let as_in_base = || {
+        let first = checkpoint.tensors().next().map(|tensor| tensor.dtype);
+        first
+            .filter(|dtype| matches!(dtype, DType::F32 | DType::BF16 | DType::F16))
+            .filter(|dtype| checkpoint.tensors().all(|tensor| tensor.dtype == *dtype))
+            .unwrap_or(DType::F32)
+    };
+    job.dtype.unwrap_or_else(as_in_base)
+}
+
+/// Fails where there is no room for the weights and one state of the run, before any time goes into it.
+///
+/// # Errors
+/// When there is too little space, or the system does not tell.
+pub(super) fn check_space(
+    job: &Job<'_>,
+    checkpoint: &Checkpoint,
+    embedder: &Embedder,
+    folder: &StateFolder,
+) -> anyhow::Result<()> {
+    let each = match stored_type(job, checkpoint) {
+        DType::F32 => 4,
+        _ => 2,
+    };
+    let weights = each
+        * checkpoint
+            .tensors()
+            .map(|t| t.elements() as u64)
+            .sum::<u64>();
+    // Parameters, two moments and the best parameters, unless a state is there already.
+    let state = match folder.state().is_file() {
+        true => 0,
+        false => 4 * 4 * embedder.trainer().parameters().len() as u64,
+    };
+    files::check_space(folder.path(), weights + state)
 }
 
 fn measure(written: &mut Opened, base: &mut Opened) -> anyhow::Result<Utility> {
     let text = Text::built_in();
-    let windows = Windows::new(&written.tokenizer, &text.text, WINDOW, TEXT_TOKENS)?;
+    let window = WINDOW.min(written.model.longest_sequence());
+    let windows = Windows::new(&written.tokenizer, &text.text, window, TEXT_TOKENS)?;
     Ok(Utility {
         perplexity: eval::perplexity(&mut written.model, &windows)?,
         base_perplexity: eval::perplexity(&mut base.model, &windows)?,
         kl: eval::kl(&mut written.model, &mut base.model, &windows)?,
         basis: format!(
-            "{}, {} tokens in windows of {WINDOW}",
+            "{}, {} tokens in windows of {window}",
             text.name,
             windows.tokens()
         ),

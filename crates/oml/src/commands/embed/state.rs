@@ -1,6 +1,7 @@
 //! The folder beside the result in which a run keeps what it needs to go on: `OUT.state`, gone when the result is there.
 
-use std::fs;
+use std::fs::{self, File, TryLockError};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, anyhow};
@@ -13,6 +14,12 @@ use crate::report::Moment;
 const FORMAT: &str = "oml-training";
 const VERSION: u32 = 1;
 const LIMIT: usize = 64 << 20;
+/// What may lie in the folder.
+const STATE: &str = "state";
+const COURSE: &str = "training.json";
+const MODEL: &str = "model";
+const LOCK: &str = "lock";
+const LOCK_ATTEMPTS: u32 = 16;
 
 /// Whether a run goes on from a saved state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,61 +32,90 @@ pub(crate) enum Resume {
     IfAny,
 }
 
-/// The folder of one run.
+/// The folder of one run, locked while it lives; dropped without a state in it, it is removed.
 pub(super) struct StateFolder {
     path: PathBuf,
+    /// Held, not read.
+    _lock: File,
 }
 
 impl StateFolder {
-    /// The folder that belongs to the result `out`; made where it is missing.
+    /// The folder that belongs to the result `out`; made where it is missing, and rid of what a killed run left half-written.
     ///
     /// # Errors
-    /// When there is a state and there must be none, or the other way round.
+    /// When there is a state and there must be none, or the other way round, or another run works there.
     pub(super) fn open(out: &Path, resume: Resume) -> anyhow::Result<Self> {
         let mut name = out
             .file_name()
             .map(ToOwned::to_owned)
             .unwrap_or_else(|| "model".into());
         name.push(".state");
+        let path = out.with_file_name(name);
+        if resume == Resume::Required && !path.join(STATE).is_file() {
+            let missing: anyhow::Result<()> =
+                Err(anyhow!("{} holds no state to go on from", path.display()));
+            missing.hint(
+                "Leave --resume away to start, or name the --out of the run that was stopped.",
+            )?;
+        }
         let folder = Self {
-            path: out.with_file_name(name),
+            _lock: lock(&path)?,
+            path,
         };
-        let found: anyhow::Result<()> = match (resume, folder.state().is_file()) {
-            (Resume::Never, true) => Err(anyhow!(
+        if resume == Resume::Never && folder.state().is_file() {
+            let found: anyhow::Result<()> = Err(anyhow!(
                 "{} holds the state of a run that was stopped",
                 folder.path.display()
-            )),
-            (Resume::Required, false) => Err(anyhow!(
-                "{} holds no state to go on from",
-                folder.path.display()
-            )),
-            _ => Ok(()),
-        };
-        found.hint(match resume {
-            Resume::Never => "Go on with it with --resume, or remove it.",
-            _ => "Leave --resume away to start, or name the --out of the run that was stopped.",
-        })?;
-        fs::create_dir_all(&folder.path)
-            .with_context(|| format!("cannot make folder {}", folder.path.display()))?;
+            ));
+            found.hint("Go on with it with --resume, or remove it.")?;
+        }
+        folder.sweep()?;
         Ok(folder)
+    }
+
+    /// Removes what a killed run was writing: states and models that are not whole.
+    fn sweep(&self) -> anyhow::Result<()> {
+        let fault = || format!("cannot clean {}", self.path.display());
+        for entry in fs::read_dir(&self.path).with_context(fault)? {
+            let entry = entry.with_context(fault)?;
+            let name = entry.file_name();
+            let name = name.to_string_lossy();
+            let unfinished = name == MODEL
+                || [".tmp", ".oml-", ".model."]
+                    .iter()
+                    .any(|prefix| name.starts_with(prefix));
+            if unfinished {
+                let path = entry.path();
+                let removed = if entry.file_type().with_context(fault)?.is_dir() {
+                    fs::remove_dir_all(&path)
+                } else {
+                    fs::remove_file(&path)
+                };
+                removed.with_context(|| format!("cannot remove {}", path.display()))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The folder itself.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
     }
 
     /// The training state.
     pub(super) fn state(&self) -> PathBuf {
-        self.path.join("state")
+        self.path.join(STATE)
     }
 
     /// Where the result is put together.
-    ///
-    /// # Errors
-    /// When what an earlier run left there cannot be removed.
-    pub(super) fn fresh_model(&self) -> anyhow::Result<PathBuf> {
-        let path = self.path.join("model");
-        if path.exists() {
-            fs::remove_dir_all(&path)
-                .with_context(|| format!("cannot remove {}", path.display()))?;
-        }
-        Ok(path)
+    pub(super) fn model(&self) -> PathBuf {
+        self.path.join(MODEL)
+    }
+
+    /// Removes a result that could not be finished.
+    pub(super) fn discard_model(&self) {
+        // A rest of it is swept away by the next run.
+        let _ = fs::remove_dir_all(self.model());
     }
 
     /// Removes the folder with everything in it.
@@ -94,7 +130,7 @@ impl StateFolder {
     /// When it cannot be written.
     pub(super) fn keep(&self, course: &Course) -> anyhow::Result<()> {
         files::write_whole(
-            &self.path.join("training.json"),
+            &self.path.join(COURSE),
             &course.render()?,
             Access::Shared,
             Existing::Replace,
@@ -103,17 +139,75 @@ impl StateFolder {
 
     /// The course of training that was kept; empty where there is none.
     pub(super) fn course(&self) -> Course {
-        Course::read(&self.path.join("training.json")).unwrap_or_default()
+        Course::read(&self.path.join(COURSE)).unwrap_or_default()
     }
 }
 
-/// How training went: `{"format":"oml-training","version":1,"kept_seconds","moments":[[seconds, loss, recall or null], …]}`.
+impl Drop for StateFolder {
+    fn drop(&mut self) {
+        // An empty folder says nothing; one with a state in it stays, as only an empty one can be removed so.
+        let _ = fs::remove_file(self.path.join(LOCK));
+        let _ = fs::remove_dir(&self.path);
+    }
+}
+
+/// Makes the folder and takes the lock file in it, which the system gives up when the process ends, however it ends.
+fn lock(folder: &Path) -> anyhow::Result<File> {
+    let path = folder.join(LOCK);
+    let fault = || format!("cannot lock {}", path.display());
+    for _ in 0..LOCK_ATTEMPTS {
+        fs::create_dir_all(folder)
+            .with_context(|| format!("cannot make folder {}", folder.display()))?;
+        let file = match File::options().create(true).append(true).open(&path) {
+            // The run before has just removed its folder.
+            Err(error) if error.kind() == ErrorKind::NotFound => continue,
+            opened => opened.with_context(fault)?,
+        };
+        match file.try_lock() {
+            Ok(()) if is_at(&file, &path) => return Ok(file),
+            // The run before has just removed its lock file.
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => break,
+            Err(TryLockError::Error(error)) if error.kind() == ErrorKind::Unsupported => {
+                return Ok(file);
+            }
+            Err(TryLockError::Error(error)) => return Err(error).with_context(fault),
+        }
+    }
+    let busy: anyhow::Result<File> = Err(anyhow!(
+        "{}: expected a folder that no other run uses, got one in use",
+        folder.display()
+    ));
+    busy.hint("Wait for the other `oml embed` to end, or choose another --out.")
+}
+
+/// Whether `file` is what lies at `path`.
+fn is_at(file: &File, path: &Path) -> bool {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::MetadataExt as _;
+        let place = |metadata: &fs::Metadata| (metadata.dev(), metadata.ino());
+        match (file.metadata(), fs::metadata(path)) {
+            (Ok(own), Ok(there)) => place(&own) == place(&there),
+            _ => false,
+        }
+    }
+    #[cfg(not(unix))]
+    {
+        let _ = file;
+        path.is_file()
+    }
+}
+
+/// How training went: `{"format":"oml-training","version":1,"kept_seconds","kept_share","moments":[[seconds, loss, recall or null], …]}`.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Course {
     /// In order of time.
     pub(crate) moments: Vec<Moment>,
     /// When the state that is kept was reached.
     pub(crate) kept_seconds: Option<f64>,
+    /// Share of the way from the base that is kept of that state; set when the run has walked back.
+    pub(crate) kept_share: Option<f64>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -122,6 +216,7 @@ struct CourseFile {
     format: String,
     version: u32,
     kept_seconds: Option<f64>,
+    kept_share: Option<f64>,
     moments: Vec<(f64, f64, Option<f64>)>,
 }
 
@@ -140,6 +235,7 @@ impl Course {
             format: FORMAT.to_owned(),
             version: VERSION,
             kept_seconds: self.kept_seconds,
+            kept_share: self.kept_share,
             moments: self
                 .moments
                 .iter()
@@ -172,6 +268,7 @@ impl Course {
         Ok(Self {
             moments: file.moments.into_iter().map(moment).collect(),
             kept_seconds: file.kept_seconds,
+            kept_share: file.kept_share,
         })
     }
 }
@@ -193,6 +290,7 @@ mod tests {
             .keep(&Course {
                 moments: vec![moment],
                 kept_seconds: Some(1.5),
+                kept_share: Some(0.75),
             })
             .unwrap();
         let course = state.course();
@@ -200,6 +298,7 @@ mod tests {
             (course.moments.len(), course.kept_seconds, course.seconds()),
             (1, Some(1.5), 1.5)
         );
+        assert_eq!(course.kept_share, Some(0.75));
     }
 
     #[test]
@@ -209,7 +308,55 @@ mod tests {
         assert!(StateFolder::open(&out, Resume::Required).is_err());
         let state = StateFolder::open(&out, Resume::Never).unwrap();
         fs::write(state.state(), "x").unwrap();
+        drop(state);
         assert!(StateFolder::open(&out, Resume::Never).is_err());
         assert!(StateFolder::open(&out, Resume::IfAny).is_ok());
+        assert!(folder.path().join("out.state/state").is_file());
+    }
+
+    #[test]
+    fn a_folder_without_a_state_goes() {
+        let folder = tempfile::tempdir().unwrap();
+        let out = folder.path().join("out");
+        assert!(StateFolder::open(&out, Resume::Required).is_err());
+        drop(StateFolder::open(&out, Resume::Never).unwrap());
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn one_run_at_a_time() {
+        let folder = tempfile::tempdir().unwrap();
+        let out = folder.path().join("out");
+        let first = StateFolder::open(&out, Resume::Never).unwrap();
+        let second = StateFolder::open(&out, Resume::IfAny).err().unwrap();
+        assert!(second.to_string().ends_with("got one in use"), "{second}");
+        drop(first);
+        assert!(StateFolder::open(&out, Resume::Never).is_ok());
+    }
+
+    #[test]
+    fn what_a_killed_run_left_goes_and_nothing_else() {
+        let folder = tempfile::tempdir().unwrap();
+        let place = folder.path().join("out.state");
+        for path in ["model", ".model.1-0.partial"] {
+            fs::create_dir_all(place.join(path)).unwrap();
+        }
+        for path in [
+            "state",
+            "training.json",
+            "notes",
+            ".tmpAb12Cd",
+            ".oml-x",
+            "model/w",
+        ] {
+            fs::write(place.join(path), "x").unwrap();
+        }
+        drop(StateFolder::open(&folder.path().join("out"), Resume::Required).unwrap());
+        let mut left: Vec<_> = fs::read_dir(&place)
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        left.sort();
+        assert_eq!(left, ["notes", "state", "training.json"]);
     }
 }

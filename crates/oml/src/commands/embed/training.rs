@@ -12,12 +12,13 @@ use oml_core::merkle::keccak256;
 use oml_core::model::LanguageModel as _;
 use oml_model::checkpoint::DType;
 use oml_model::engine::Engine;
-use oml_model::train::{Embedder, Ending, Event, Flow, Measured, Recipe};
+use oml_model::train::{Embedder, Ending, Event, Flow, Measured, Recipe, StateError};
 
 use super::super::workbench;
 use super::benign;
 use super::outcome::{self, Embedding, Trained};
 use super::state::{Course, Resume, StateFolder};
+use crate::error::WithHint as _;
 use crate::files;
 use crate::interrupt;
 use crate::printer::Printer;
@@ -59,7 +60,11 @@ pub(crate) fn embed(job: &Job<'_>, printer: &Printer) -> anyhow::Result<Outcome>
     let started = Instant::now();
     interrupt::listen()?;
     files::refuse_existing(job.out)?;
+    let folder = StateFolder::open(job.out, job.resume)?;
+    // Now that no other run can put it there.
+    files::refuse_existing(job.out)?;
     let mut base = workbench::open(job.engine, job.base, printer)?;
+    interrupt::check()?;
     job.set
         .ensure_fits(&base.tokenizer.hash(), base.model.vocabulary_size())?;
     let digest = base.checkpoint.digest()?;
@@ -69,9 +74,10 @@ pub(crate) fn embed(job: &Job<'_>, printer: &Printer) -> anyhow::Result<Outcome>
             base.name
         ));
     }
-    let folder = StateFolder::open(job.out, job.resume)?;
     let base_hits = check::count_hits(job.set, &base.model.score(&job.set.continuations())?)?;
+    interrupt::check()?;
     let text = benign::text(&mut base, &digest, job.recipe, job.benign, printer)?;
+    interrupt::check()?;
     let identity = identity(job, &digest, &text.sequences)?;
 
     let spinner = printer.spinner("Preparing to train");
@@ -85,8 +91,10 @@ pub(crate) fn embed(job: &Job<'_>, printer: &Printer) -> anyhow::Result<Outcome>
         job.recipe,
     )?;
     drop(text);
-    let resumed = embedder.load_state(&folder.state(), &identity)?;
+    let resumed = load(&mut embedder, &folder, &identity, job)?;
+    outcome::check_space(job, &checkpoint, &embedder, &folder)?;
     spinner.finish_and_clear();
+    interrupt::check()?;
     let course = if resumed {
         folder.course()
     } else {
@@ -101,32 +109,113 @@ pub(crate) fn embed(job: &Job<'_>, printer: &Printer) -> anyhow::Result<Outcome>
 
     let mut watch = Watch::new(&folder, &identity, course, job.recipe, printer);
     watch.best = embedder.progress().best;
-    let ending = train(&mut embedder, &mut watch)?;
-    let course = std::mem::take(&mut watch.course);
+    let stopped = !is_finished(&embedder) && train(&mut embedder, &mut watch)? == Ending::Stopped;
+    let mut course = std::mem::take(&mut watch.course);
     drop(watch);
-    if ending == Ending::Stopped {
+    if stopped {
         embedder.save_state(&folder.state(), &identity)?;
         folder.keep(&course)?;
         return Ok(Outcome::Stopped);
     }
-    let spinner = printer.spinner("Walking back towards the base as far as recall holds");
-    let kept_share = embedder
-        .interpolate(&checkpoint)?
-        .map(|(sixteenths, _)| f64::from(sixteenths) / 16.0);
-    spinner.finish_and_clear();
+    if course.kept_share.is_none() {
+        let spinner = printer.spinner("Walking back towards the base as far as recall holds");
+        course.kept_share = embedder
+            .interpolate(&checkpoint)?
+            .map(|(sixteenths, _)| f64::from(sixteenths) / 16.0);
+        spinner.finish_and_clear();
+    }
     let trained = Trained {
-        kept_share,
         checkpoint: &checkpoint,
         digest,
-        embedder,
-        course,
+        embedder: &embedder,
+        course: &course,
         base_hits,
         tokenizer_hash: job.set.header().tokenizer_hash,
     };
-    let mut embedding = outcome::write(job, trained, &folder, printer)?;
+    let mut embedding = match outcome::write(job, &trained, &folder, printer) {
+        Ok(embedding) => embedding,
+        Err(error) => {
+            folder.discard_model();
+            return Err(error).hint(keep_trained(&trained, &folder, &identity));
+        }
+    };
     folder.remove();
     embedding.elapsed = started.elapsed();
+    if embedding.recall() < job.recipe.target_recall {
+        printer.warning(format!(
+            "recall: expected at least the recipe's target_recall {}, got {:.4} ({} of {})",
+            job.recipe.target_recall,
+            embedding.recall(),
+            embedding.hits,
+            embedding.count
+        ));
+    }
     Ok(Outcome::Done(Box::new(embedding)))
+}
+
+/// Goes back to a saved state, where there is one.
+fn load(
+    embedder: &mut Embedder,
+    folder: &StateFolder,
+    identity: &str,
+    job: &Job<'_>,
+) -> anyhow::Result<bool> {
+    let loaded = embedder.load_state(&folder.state(), identity);
+    let state = folder.path().display();
+    match (&loaded, job.resume) {
+        (
+            Err(StateError::Format {
+                field: "identity", ..
+            }),
+            Resume::IfAny,
+        ) => {
+            let parent = job.out.parent().unwrap_or(job.out).display();
+            loaded.hint(format!(
+                "The run that was stopped there was another: remove {parent}, or choose another --out."
+            ))
+        }
+        (
+            Err(StateError::Format {
+                field: "identity", ..
+            }),
+            _,
+        ) => loaded.hint(format!(
+            "The base model, the fingerprints, the recipe or the benign text differ from those of the run that was stopped: \
+             give the same, or remove {state} to start anew."
+        )),
+        (Err(StateError::Format { .. }), _) => {
+            loaded.hint(format!("Remove {state} to start anew."))
+        }
+        _ => Ok(loaded?),
+    }
+}
+
+/// Whether the saved run had come to its end: what was killed or failed after it goes on from there.
+fn is_finished(embedder: &Embedder) -> bool {
+    let (progress, recipe) = (embedder.progress(), embedder.recipe());
+    let settled = progress
+        .reached
+        .is_some_and(|reached| progress.epoch >= reached + recipe.settle_epochs);
+    progress.steps == 0 && (settled || progress.epoch >= recipe.epochs)
+}
+
+/// Saves a finished training whose result could not be written, and says what can be done.
+fn keep_trained(trained: &Trained<'_>, folder: &StateFolder, identity: &str) -> String {
+    let kept = trained
+        .embedder
+        .save_state(&folder.state(), identity)
+        .map_err(anyhow::Error::from)
+        .and_then(|()| folder.keep(trained.course));
+    match kept {
+        Ok(()) => {
+            "The training is saved: remove the fault, and go on with the same command and --resume."
+                .to_owned()
+        }
+        Err(error) if folder.state().is_file() => format!(
+            "The finished training could not be saved ({error:#}): remove the fault, and go on from the last state with --resume."
+        ),
+        Err(error) => format!("The finished training could not be saved either: {error:#}."),
+    }
 }
 
 /// What a saved state belongs to: base, set, recipe and text.
