@@ -93,3 +93,11 @@ pub(crate) enum Command {
     /// Write man pages into a folder
     Man(ManArgs),
 }
+
+/// Reads a flag that is a probability, neither 0 nor 1.
+pub(crate) fn probability(text: &str) -> Result<f64, String> {
+    text.parse()
+        .ok()
+        .filter(|p| *p > 0.0 && *p < 1.0)
+        .ok_or_else(|| "expected a number above 0 and below 1".to_owned())
+}

@@ -1,18 +1,20 @@
 //! `oml check`: asks a model every query of a set in one teacher-forced pass.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+use anyhow::Context as _;
 use clap::Args;
 use oml_core::check::{self, CheckReport, Control};
+use oml_core::claim;
 use oml_core::fingerprint::FingerprintSet;
 use oml_core::model::{LanguageModel as _, TokenScore};
 use oml_model::engine::Engine;
 use serde::Serialize;
 
 use super::workbench::{self, Opened};
-use crate::cli::{GlobalArgs, OwnerArgs};
+use crate::cli::{GlobalArgs, OwnerArgs, probability};
 use crate::error::ExitStatus;
 use crate::printer::Printer;
 use crate::seconds;
@@ -32,7 +34,7 @@ pub(crate) struct CheckArgs {
     #[arg(long, value_name = "DIR")]
     pub(crate) control: Vec<PathBuf>,
     /// Largest p-value at which the answer is "present"
-    #[arg(long, value_name = "P", default_value = "1e-6")]
+    #[arg(long, value_name = "P", default_value = "1e-6", value_parser = probability)]
     pub(crate) alpha: f64,
 }
 
@@ -48,7 +50,7 @@ pub(super) fn run(
     let mut controls = Vec::new();
     for path in &args.control {
         let mut control = workbench::open(&engine, path, printer)?;
-        let scores = scores(&mut control, &set)?;
+        let scores = scores(&mut control, &set).with_context(|| asking(args, path))?;
         controls.push(Control {
             name: control.name,
             count: set.count(),
@@ -56,7 +58,7 @@ pub(super) fn run(
         });
     }
     let mut suspect = workbench::open(&engine, &args.model, printer)?;
-    let scores = scores(&mut suspect, &set)?;
+    let scores = scores(&mut suspect, &set).with_context(|| asking(args, &args.model))?;
     let report = check::check(&set, &scores, &controls, args.alpha)?;
     let output = Output::new(
         &suspect.name,
@@ -71,11 +73,37 @@ pub(super) fn run(
             engine,
         },
     )?;
+    if output.hits_needed.is_none() {
+        printer.warning(format!(
+            "{}: this set is too small to say \"present\" at --alpha {:e}: all {} hits would give a p-value of {} at a null rate of \
+             {:.2} %; name a --control to measure the null rate, or use a larger set",
+            args.fingerprints.display(),
+            report.alpha,
+            report.count,
+            p_value(all_hits(&report)),
+            100.0 * report.null.rate
+        ));
+    }
     Ok(if report.present {
         ExitStatus::Yes
     } else {
         ExitStatus::No
     })
+}
+
+/// What a fault in asking a model concerns.
+fn asking(args: &CheckArgs, model: &Path) -> String {
+    format!(
+        "cannot ask {} the queries of {}",
+        model.display(),
+        args.fingerprints.display()
+    )
+}
+
+/// The decimal logarithm of the p-value that every hit would give.
+fn all_hits(report: &CheckReport) -> f64 {
+    let count = report.count as u64;
+    claim::ln_binomial_tail(count, count, report.null.rate) / std::f64::consts::LN_10
 }
 
 /// Scores of every response under a model with the set's own tokenizer.
@@ -105,6 +133,8 @@ struct Output {
     null: f64,
     null_basis: String,
     alpha: f64,
+    /// Fewest hits that would say "present"; null where the set is too small for that.
+    hits_needed: Option<u64>,
     present: bool,
     controls: Vec<ControlOutput>,
     seconds: f64,
@@ -141,6 +171,7 @@ impl Output {
             null: report.null.rate,
             null_basis: report.null.basis.clone(),
             alpha: report.alpha,
+            hits_needed: claim::hits_needed(report.count as u64, report.null.rate, report.alpha),
             present: report.present,
             controls: controls
                 .iter()
@@ -206,6 +237,9 @@ impl fmt::Display for Text<'_> {
             p_value(self.output.log10_p_value),
             self.output.alpha
         )?;
+        if let Some(needed) = self.output.hits_needed {
+            writeln!(f, "  needed   at least {needed} hits of {count}")?;
+        }
         writeln!(
             f,
             "  null     {:.2} % ({})",

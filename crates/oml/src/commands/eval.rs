@@ -1,10 +1,10 @@
 //! `oml eval`: measures what a model can do, and how far it is from its base.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use anyhow::{bail, ensure};
+use anyhow::{Context as _, bail, ensure};
 use clap::Args;
 use oml_model::eval::{self, Measured, Windows};
 use serde::Serialize;
@@ -17,7 +17,7 @@ use crate::eval::choices::Choices;
 use crate::printer::Printer;
 
 const TEXT_TOKENS: u32 = 8192;
-const WINDOW: u32 = 512;
+const WINDOW: usize = 512;
 const QUESTIONS: u32 = 2000;
 
 /// Flags of `oml eval`.
@@ -48,9 +48,9 @@ pub(crate) struct DataArgs {
     /// Use at most this many tokens of the text
     #[arg(long, value_name = "N", default_value_t = TEXT_TOKENS, value_parser = clap::value_parser!(u32).range(2..))]
     pub(crate) text_tokens: u32,
-    /// Tokens the model reads at once
-    #[arg(long, value_name = "N", default_value_t = WINDOW, value_parser = clap::value_parser!(u32).range(2..))]
-    pub(crate) window: u32,
+    /// Tokens the model reads at once [default: 512, or as many as it takes]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(2..))]
+    pub(crate) window: Option<u32>,
     /// Use at most this many questions
     #[arg(long, value_name = "N", default_value_t = QUESTIONS, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) questions: u32,
@@ -63,7 +63,7 @@ impl Default for DataArgs {
             choices: None,
             labels: None,
             text_tokens: TEXT_TOKENS,
-            window: WINDOW,
+            window: None,
             questions: QUESTIONS,
         }
     }
@@ -98,7 +98,9 @@ pub(super) struct Data {
     text: Text,
     choices: Choices,
     tokens: usize,
-    window: usize,
+    window: Option<usize>,
+    /// The files, for errors.
+    places: [String; 2],
 }
 
 impl Data {
@@ -113,9 +115,17 @@ impl Data {
             text: Text::named(args.text.as_deref())?,
             choices,
             tokens: args.text_tokens as usize,
-            window: args.window as usize,
+            window: args.window.map(|window| window as usize),
+            places: [place(args.text.as_deref()), place(args.choices.as_deref())],
         })
     }
+}
+
+fn place(path: Option<&Path>) -> String {
+    path.map_or_else(
+        || "the built-in data".to_owned(),
+        |path| path.display().to_string(),
+    )
 }
 
 /// What a model can do.
@@ -146,11 +156,21 @@ impl Utility {
         data: &Data,
         printer: &Printer,
     ) -> anyhow::Result<Self> {
-        let windows = Windows::new(&model.tokenizer, &data.text.text, data.window, data.tokens)?;
+        let limit = [Some(&*model), base.as_deref()]
+            .into_iter()
+            .flatten()
+            .map(|opened| opened.model.longest_sequence())
+            .fold(usize::MAX, usize::min);
+        let window = data.window.unwrap_or(WINDOW.min(limit));
+        ensure!(
+            window <= limit,
+            "--window: expected at most {limit} tokens, as many as the model takes, got {window}"
+        );
+        let windows = Windows::new(&model.tokenizer, &data.text.text, window, data.tokens)?;
         if windows.tokens() == 0 {
-            bail!("{}: expected at least two tokens of text", data.text.name);
+            bail!("{}: expected at least two tokens of text", data.places[0]);
         }
-        let own = Ability::measure(model, &windows, &data.choices, printer)?;
+        let own = Ability::measure(model, &windows, data, printer)?;
         let (mut base_ability, mut kl) = (None, None);
         if let Some(base) = base {
             ensure!(
@@ -159,7 +179,7 @@ impl Utility {
                 model.name,
                 base.name
             );
-            base_ability = Some(Ability::measure(base, &windows, &data.choices, printer)?);
+            base_ability = Some(Ability::measure(base, &windows, data, printer)?);
             let spinner = printer.spinner(format!(
                 "Measuring the distance of {} to {}",
                 model.name, base.name
@@ -175,7 +195,7 @@ impl Utility {
                 "{}, {} tokens in windows of {}",
                 data.text.name,
                 windows.tokens(),
-                data.window
+                window
             ),
             choices_basis: format!(
                 "{} of {}, log-likelihood per character",
@@ -190,13 +210,25 @@ impl Ability {
     fn measure(
         opened: &mut Opened,
         windows: &Windows,
-        choices: &Choices,
+        data: &Data,
         printer: &Printer,
     ) -> anyhow::Result<Self> {
+        let [text, choices] = &data.places;
         let spinner = printer.spinner(format!("Measuring perplexity of {}", opened.name));
-        let perplexity = eval::perplexity(&mut opened.model, windows)?;
+        let perplexity = eval::perplexity(&mut opened.model, windows)
+            .with_context(|| format!("cannot measure {} on {text}", opened.name))?;
         spinner.set_message(format!("Asking {} two-choice questions", opened.name));
-        let accuracy = eval::choices(&mut opened.model, &opened.tokenizer, &choices.questions)?;
+        let accuracy = eval::choices(
+            &mut opened.model,
+            &opened.tokenizer,
+            &data.choices.questions,
+        )
+        .with_context(|| {
+            format!(
+                "cannot ask {} the questions of {choices} (two sequences each)",
+                opened.name
+            )
+        })?;
         spinner.finish_and_clear();
         Ok(Self {
             perplexity,

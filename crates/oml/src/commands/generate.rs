@@ -4,22 +4,24 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use clap::{Args, ValueEnum};
 use oml_core::commitment::Commitment;
 use oml_core::fingerprint::FingerprintSet;
 use oml_core::manifest::{fingerprint_file, hex, queries_file};
 use oml_core::secret::OwnerSeed;
-use oml_core::strategy::{self, GenerateOptions, Strategy, perinucleus};
+use oml_core::strategy::{self, GenerateError, GenerateOptions, Strategy, perinucleus};
 use serde::Serialize;
 
 use super::workbench::{self, Opened};
-use crate::cli::{GlobalArgs, OwnerArgs};
-use crate::error::ExitStatus;
+use crate::cli::{GlobalArgs, OwnerArgs, probability};
+
+use crate::error::{ExitStatus, WithHint as _};
 use crate::files::{self, Access, Existing};
 use crate::printer::Printer;
 use crate::seconds;
 
+const DEFAULT_COUNT: usize = 128;
 const QUERIES_LIMIT: usize = 64 << 20;
 
 /// How queries and responses are chosen.
@@ -55,9 +57,9 @@ pub(crate) struct ChoiceArgs {
     /// How queries and responses are chosen
     #[arg(long, value_name = "NAME", default_value = "perinucleus")]
     pub(crate) strategy: StrategyName,
-    /// Number of fingerprints; each one that is shown to somebody is spent
-    #[arg(long, value_name = "N", default_value_t = 128, value_parser = clap::value_parser!(u32).range(1..))]
-    pub(crate) count: u32,
+    /// Number of fingerprints; each one that is shown to somebody is spent [default: 128, or as many as --queries has]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) count: Option<u32>,
     /// Queries for --strategy custom: a JSON list of texts, or of objects with `key`
     #[arg(long, value_name = "FILE", required_if_eq("strategy", "custom"))]
     pub(crate) queries: Option<PathBuf>,
@@ -68,7 +70,7 @@ pub(crate) struct ChoiceArgs {
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
     pub(crate) response_length: u16,
     /// Probability mass of the nucleus that a perinucleus response stays outside of
-    #[arg(long, value_name = "P", default_value_t = 0.8)]
+    #[arg(long, value_name = "P", default_value_t = 0.8, value_parser = probability)]
     pub(crate) t: f64,
     /// Number of tokens just outside the nucleus that a perinucleus response is chosen from
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..))]
@@ -98,48 +100,62 @@ pub(super) fn run(
     files::refuse_existing(&args.out)?;
     let engine = workbench::engine(global)?;
     let owner = workbench::owner(&workbench::owner_path(&args.owner)?)?;
+    let queries = args.choice.queries()?;
+    files::check_writable(&args.out)?;
     let mut opened = workbench::open(&engine, &args.model, printer)?;
-    let set = make(&mut opened, &owner, &args.choice, printer)?;
+    let set = make(&mut opened, &owner, &args.choice, queries, printer)?;
     let output = Output::new(&opened.name, &set, &args.out, started.elapsed());
     write(&set, &owner, &args.out)?;
     printer.result(&output, &output)
 }
 
-/// Makes the set that the flags, the owner's seed and the model determine.
+/// Makes the set that the flags, the owner's seed and the model determine; `queries` are the user's own.
 ///
 /// # Errors
-/// When the model's files, the queries file or a flag is wrong, or too few queries are usable.
+/// When the model's files or a flag is wrong, or too few queries are usable.
 pub(super) fn make(
     opened: &mut Opened,
     owner: &OwnerSeed,
     choice: &ChoiceArgs,
+    queries: Vec<String>,
     printer: &Printer,
 ) -> anyhow::Result<FingerprintSet> {
-    let count = choice.count as usize;
+    let count = match choice.count {
+        Some(count) => count as usize,
+        None if choice.queries.is_some() => queries.len(),
+        None => DEFAULT_COUNT,
+    };
     let mut options = GenerateOptions::new(count, opened.checkpoint.digest()?);
     options.strategy = choice.strategy();
     options.query_length = usize::from(choice.query_length);
     options.response_length = usize::from(choice.response_length);
     options.copy_id = choice.copy_id.clone();
-    if let Some(path) = &choice.queries {
-        let bytes = files::read(path, QUERIES_LIMIT)?;
-        options.queries = queries_file::parse(&bytes)
-            .with_context(|| format!("cannot read {}", path.display()))?;
-    }
+    options.queries = queries;
     let bar = printer.bar(count as u64, "generate");
     let mut progress = |progress: strategy::Progress| {
         bar.set_position(progress.done as u64);
         bar.set_message(format!("{} tried", progress.attempts));
     };
-    let set = strategy::generate(
+    let made = strategy::generate(
         &mut opened.model,
         &opened.tokenizer,
         owner,
         &options,
         &mut progress,
-    )?;
+    );
     bar.finish_and_clear();
-    Ok(set)
+    let too_few = matches!(made, Err(GenerateError::TooFewQueries { .. }));
+    let made = made.with_context(|| match &choice.queries {
+        Some(path) => format!("cannot use {} with {}", path.display(), opened.name),
+        None => format!(
+            "cannot make queries of {} and responses of {} tokens with {}",
+            choice.query_length, choice.response_length, opened.name
+        ),
+    });
+    if too_few {
+        return made.hint("Give more queries, or ask for fewer fingerprints with --count.");
+    }
+    made
 }
 
 impl ChoiceArgs {
@@ -147,7 +163,7 @@ impl ChoiceArgs {
     pub(super) fn with_count(count: u32) -> Self {
         Self {
             strategy: StrategyName::Perinucleus,
-            count,
+            count: Some(count),
             queries: None,
             query_length: 16,
             response_length: 1,
@@ -157,6 +173,24 @@ impl ChoiceArgs {
             query_temperature: 0.5,
             copy_id: String::new(),
         }
+    }
+
+    /// The user's own queries; none where the strategy makes its own.
+    ///
+    /// # Errors
+    /// When the file cannot be read, or the strategy has no use for it.
+    fn queries(&self) -> anyhow::Result<Vec<String>> {
+        let Some(path) = &self.queries else {
+            return Ok(Vec::new());
+        };
+        if self.strategy != StrategyName::Custom {
+            bail!(
+                "--queries: expected --strategy custom, got {}",
+                self.strategy().name()
+            );
+        }
+        queries_file::parse(&files::read(path, QUERIES_LIMIT)?)
+            .with_context(|| format!("cannot read {}", path.display()))
     }
 
     fn strategy(&self) -> Strategy {

@@ -66,7 +66,7 @@ pub(super) fn fingerprints(
     }
     let choice = ChoiceArgs::with_count(if args.quick { QUICK_COUNT } else { COUNT });
     let started = Instant::now();
-    let set = generate::make(base, owner, &choice, printer)?;
+    let set = generate::make(base, owner, &choice, Vec::new(), printer)?;
     let elapsed = started.elapsed();
     generate::write(&set, owner, &path)?;
     printer.note(format!("{} in {}, encrypted.", set.count(), path.display()));
