@@ -11,11 +11,14 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, anyhow, bail};
+use clap::builder::BoolishValueParser;
+use clap::error::{ContextKind, ContextValue};
 use clap::parser::ValueSource;
 use clap::{ArgAction, ArgMatches, Command, CommandFactory as _, FromArgMatches as _};
 use serde::Serialize;
 
 use crate::cli::Cli;
+use crate::commands::embed::is_recipe_key;
 use crate::files;
 
 /// Flags whose meaning does not depend on the command.
@@ -36,7 +39,9 @@ impl Environment {
     /// Reads the environment of the running process.
     pub(crate) fn of_process() -> Self {
         Self {
-            config: std::env::var_os("OML_CONFIG").map(PathBuf::from),
+            config: std::env::var_os("OML_CONFIG")
+                .filter(|path| !path.is_empty())
+                .map(PathBuf::from),
             folder: PathBuf::from(""),
         }
     }
@@ -78,7 +83,8 @@ pub(crate) fn parse(
     arguments: &[OsString],
     environment: &Environment,
 ) -> Result<Parsed, ParseError> {
-    let mut command = with_environment(Cli::command(), &mut Vec::new());
+    let bare = with_environment(Cli::command(), &mut Vec::new());
+    let mut command = bare.clone();
     let mut origins = BTreeMap::new();
 
     let file = config_file(arguments, environment);
@@ -87,21 +93,88 @@ pub(crate) fn parse(
         command = with_table(command, &table, &mut Vec::new(), path, &mut origins)?;
     }
 
-    let mut matches = command.clone().try_get_matches_from(arguments)?;
-    if let Some(recipe) = recipe_file(&matches) {
-        let table = toml::Table::from_iter([(
-            "embed".to_owned(),
-            toml::Value::Table(read_table(&recipe)?),
-        )]);
-        command = with_table(command, &table, &mut Vec::new(), &recipe, &mut origins)?;
-        matches = command.clone().try_get_matches_from(arguments)?;
+    let read = |command: &Command, origins: &Origins| {
+        let matches = command.clone().try_get_matches_from(arguments);
+        matches.map_err(|error| {
+            // What is also wrong without the files is not their fault.
+            let same = |other: &clap::Error| {
+                (other.kind(), faulty_flag(other)) == (error.kind(), faulty_flag(&error))
+            };
+            match bare.clone().try_get_matches_from(arguments) {
+                Err(other) if same(&other) => ParseError::Usage(error),
+                _ => blame(error, origins),
+            }
+        })
+    };
+    let mut matches = read(&command, &origins)?;
+    if let Some(path) = recipe_file(&matches) {
+        let recipe = read_table(&path)?;
+        if let Some(key) = recipe.keys().find(|key| !is_recipe_key(key)) {
+            return Err(anyhow!("{}: unknown key {key}", path.display()).into());
+        }
+        let table = toml::Table::from_iter([("embed".to_owned(), toml::Value::Table(recipe))]);
+        command = with_table(command, &table, &mut Vec::new(), &path, &mut origins)?;
+        // In a recipe its keys stand alone.
+        for origin in origins.values_mut().filter(|origin| origin.file == path) {
+            if let Some(key) = origin.key.strip_prefix("embed.") {
+                origin.key = key.to_owned();
+            }
+        }
+        matches = read(&command, &origins)?;
     }
     command.build();
     let settings = Settings::of(&command, &matches, &origins);
-    Ok(Parsed {
-        cli: Cli::from_arg_matches(&matches)?,
-        settings,
-    })
+    let cli = Cli::from_arg_matches(&matches).map_err(|error| {
+        let given = faulty_flag(&error).is_some_and(|flag| is_given(&matches, &flag));
+        if given {
+            ParseError::Usage(error)
+        } else {
+            blame(error, &origins)
+        }
+    })?;
+    Ok(Parsed { cli, settings })
+}
+
+/// The long flag whose value is at fault.
+fn faulty_flag(error: &clap::Error) -> Option<String> {
+    match error.get(ContextKind::InvalidArg)? {
+        ContextValue::String(usage) => {
+            let long = usage.strip_prefix("--")?;
+            Some(long.split_whitespace().next()?.to_owned())
+        }
+        _ => None,
+    }
+}
+
+/// Whether a flag of the chosen command has its value from the command line or the environment.
+fn is_given(mut matches: &ArgMatches, flag: &str) -> bool {
+    while let Some((_, inner)) = matches.subcommand() {
+        matches = inner;
+    }
+    let id = flag.replace('-', "_");
+    let known = matches.ids().any(|known| known.as_str() == id);
+    known
+        && matches!(
+            matches.value_source(&id),
+            Some(ValueSource::CommandLine | ValueSource::EnvVariable)
+        )
+}
+
+/// Names file and key of a faulty value that came from a file.
+fn blame(error: clap::Error, origins: &Origins) -> ParseError {
+    let origin = faulty_flag(&error).and_then(|flag| {
+        let of_flag = |path: &str| path.rsplit('.').next() == Some(flag.as_str());
+        origins.iter().find(|(path, _)| of_flag(path))
+    });
+    let Some((_, Origin { file, key })) = origin else {
+        return ParseError::Usage(error);
+    };
+    let text = error.to_string();
+    // The first paragraph: the fault, without usage and advice.
+    let fault = text.split("\n\n").next().unwrap_or(&text);
+    let fault = fault.strip_prefix("error: ").unwrap_or(fault);
+    let fault = fault.split_whitespace().collect::<Vec<_>>().join(" ");
+    ParseError::File(anyhow!("{}: {key}: {fault}", file.display()))
 }
 
 /// Gives every long flag its environment variable.
@@ -110,7 +183,16 @@ fn with_environment(mut command: Command, path: &mut Vec<String>) -> Command {
     command = command.mut_args(|arg| match arg.get_long() {
         Some(long) if !["help", "version"].contains(&long) => {
             let name = variable(&prefix, long);
-            arg.env(name).hide_env(true)
+            let arg = match arg.get_action() {
+                // OML_JSON=1 and the like.
+                ArgAction::SetTrue => arg.value_parser(BoolishValueParser::new()),
+                _ => arg,
+            };
+            // An empty variable is an unset one.
+            match std::env::var_os(&name) {
+                Some(value) if value.is_empty() => arg,
+                _ => arg.env(name).hide_env(true),
+            }
         }
         _ => arg,
     });
@@ -136,8 +218,15 @@ fn variable(path: &[String], long: &str) -> String {
     words.join("_").replace('-', "_").to_uppercase()
 }
 
-/// Where each value read from a file came from, by the file's value path (`embed.learning_rate`).
-type Origins = BTreeMap<String, PathBuf>;
+/// Where each value read from a file came from, by command and flag (`embed.learning-rate`).
+type Origins = BTreeMap<String, Origin>;
+
+/// One value in a file.
+struct Origin {
+    file: PathBuf,
+    /// As the file calls it.
+    key: String,
+}
 
 /// Turns the values of a settings file into defaults of the flags they name.
 fn with_table(
@@ -185,14 +274,18 @@ fn with_table(
                         .cloned()
                         .collect::<Vec<_>>()
                         .join("."),
-                    file.to_owned(),
+                    Origin {
+                        file: file.to_owned(),
+                        key: name,
+                    },
                 );
             }
             // A shared flag at the top of the file goes to every command that has it.
             (value, None) if path.is_empty() && SHARED.contains(&flag.as_str()) => {
                 let values = texts(value).with_context(|| format!("{}: {name}", file.display()))?;
                 command = with_shared(command, &flag, &values);
-                origins.insert(flag, file.to_owned());
+                let file = file.to_owned();
+                origins.insert(flag, Origin { file, key: name });
             }
             _ => bail!("{}: unknown setting {name}", file.display()),
         }
@@ -300,7 +393,7 @@ impl Settings {
                 let source = match (source, from_file) {
                     (ValueSource::CommandLine, _) => "command line".to_owned(),
                     (ValueSource::EnvVariable, _) => variable_of(arg),
-                    (_, Some(file)) => file.display().to_string(),
+                    (_, Some(origin)) => origin.file.display().to_string(),
                     _ => "default".to_owned(),
                 };
                 Some((
@@ -464,12 +557,59 @@ mod tests {
     }
 
     #[test]
+    fn faults_in_a_recipe_name_it_and_the_key() {
+        let folder = tempfile::tempdir().unwrap();
+        let recipe = folder.path().join("recipe.toml");
+        let line = format!(
+            "oml embed --model m --fingerprints f --out o --recipe {}",
+            recipe.display()
+        );
+        for (content, fault) in [
+            (
+                "epochs = \"many\"",
+                "FOLDER/recipe.toml: epochs: invalid value 'many' for '--epochs <N>': expected a whole number",
+            ),
+            (
+                "learning_rate = 2",
+                "FOLDER/recipe.toml: learning_rate: recipe key 'learning_rate': expected above 0 and below 1, got 2",
+            ),
+            (
+                "schedule = \"zigzag\"",
+                "FOLDER/recipe.toml: schedule: invalid value 'zigzag' for '--schedule <NAME>': expected constant, linear or cosine",
+            ),
+            (
+                "lora = 3",
+                "FOLDER/recipe.toml: lora: invalid value '3' for '--lora'",
+            ),
+            ("out = \"x\"", "FOLDER/recipe.toml: unknown key out"),
+            ("model = \"x\"", "FOLDER/recipe.toml: unknown key model"),
+            ("colour = 1", "FOLDER/recipe.toml: unknown key colour"),
+            (
+                "[embed]\nepochs = 1",
+                "FOLDER/recipe.toml: unknown key embed",
+            ),
+        ] {
+            std::fs::write(&recipe, content).unwrap();
+            let got = shown(folder.path(), &line);
+            assert!(got.starts_with(fault), "{content}: {got}");
+        }
+        // What the command line says is at fault there.
+        std::fs::write(&recipe, "epochs = 3").unwrap();
+        let own = shown(folder.path(), &format!("{line} --epochs many"));
+        assert!(own.starts_with("invalid value 'many'"), "{own}");
+    }
+
+    #[test]
     fn faults_in_the_file_name_the_file_and_the_setting() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join(FILE_NAME);
         for (content, fault) in [
             ("colour = 1", "FOLDER/oml.toml: unknown setting colour"),
             ("[check]\nk = 1", "FOLDER/oml.toml: unknown setting check.k"),
+            (
+                "threads = \"all\"",
+                "FOLDER/oml.toml: threads: invalid value 'all' for '--threads <N>': invalid digit found in string",
+            ),
             (
                 "threads = 1979-05-27",
                 "FOLDER/oml.toml: threads: expected text, a number, true, false or a list of them, got a datetime",

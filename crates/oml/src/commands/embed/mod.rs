@@ -23,7 +23,7 @@ use crate::seconds;
 pub(super) use outcome::{Embedding, RECIPE, TRAINING};
 pub(super) use state::{Course, Resume};
 pub(super) use training::{Job, Outcome, embed};
-pub(crate) use training_args::TrainingArgs;
+pub(crate) use training_args::{TrainingArgs, is_recipe_key};
 
 /// Flags of `oml embed`.
 #[derive(Debug, Args)]
@@ -39,7 +39,7 @@ pub(crate) struct EmbedArgs {
     /// Folder to write the fingerprinted model, its recipe and its manifest into, which must not exist
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
-    /// Recipe file (TOML): any of the training flags below, with `_` for `-`
+    /// Recipe file (TOML): any of the training flags below and nothing else, with `_` for `-`
     #[arg(long, value_name = "FILE")]
     recipe: Option<PathBuf>,
     /// Go on with a run that was stopped, from its last saved state

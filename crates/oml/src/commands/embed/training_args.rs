@@ -1,9 +1,9 @@
 //! The training flags of `oml embed`: one per key of a recipe, made from the recipe itself, so the two cannot differ.
 
-use clap::error::ErrorKind;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, Error, FromArgMatches};
-use oml_model::train::Recipe;
+use oml_model::train::{Recipe, RecipeError};
 use toml::{Table, Value};
 
 /// Adapters' rank with `--lora`.
@@ -11,6 +11,10 @@ const LORA_RANK: i64 = 16;
 /// Step size with `--lora`: adapters start at nothing and need larger steps than weights do.
 const LORA_LEARNING_RATE: f64 = 5e-4;
 const LORA: &str = "lora";
+const RATE: &str = "learning_rate";
+const FINAL_RATE: &str = "final_learning_rate";
+const SCHEDULE: &str = "schedule";
+const SCHEDULES: [&str; 3] = ["constant", "linear", "cosine"];
 
 /// What each key of a recipe decides.
 const HELP: &[(&str, &str)] = &[
@@ -25,7 +29,10 @@ const HELP: &[(&str, &str)] = &[
         "Tokens that lie side by side in memory",
     ),
     ("learning_rate", "Largest step size"),
-    ("final_learning_rate", "Step size at the last epoch"),
+    (
+        "final_learning_rate",
+        "Step size at the last epoch; where not given, at most the largest",
+    ),
     (
         "warmup_steps",
         "Steps over which the step size rises to its largest",
@@ -136,28 +143,38 @@ impl FromArgMatches for TrainingArgs {
                 table.insert(key.clone(), parse(&key, &default, given)?);
             }
         }
+        // A value from a file counts as a default of the flag, so look at the value too.
+        let is_unset = |table: &Table, key: &str| {
+            matches.value_source(key) == Some(ValueSource::DefaultValue)
+                && defaults()
+                    .iter()
+                    .any(|(name, default)| name == key && table.get(key) == Some(default))
+        };
         if matches.get_flag(LORA) {
             let own = [
                 ("lora_rank", Value::Integer(LORA_RANK)),
                 ("learning_rate", Value::Float(LORA_LEARNING_RATE)),
             ];
             for (key, value) in own {
-                // A value from a file counts as a default of the flag, so look at the value too.
-                let unset = matches.value_source(key) == Some(ValueSource::DefaultValue)
-                    && defaults()
-                        .iter()
-                        .any(|(name, default)| name == key && table.get(key) == Some(default));
-                if unset {
+                if is_unset(&table, key) {
                     table.insert(key.to_owned(), value);
                 }
             }
         }
+        let rate = |key: &str| table.get(key).and_then(Value::as_float);
+        if let (Some(first), Some(last)) = (rate(RATE), rate(FINAL_RATE))
+            && first < last
+            && is_unset(&table, FINAL_RATE)
+        {
+            table.insert(FINAL_RATE.to_owned(), Value::Float(first));
+        }
         let recipe: Recipe = table
             .try_into()
-            .map_err(|error: toml::de::Error| invalid(error.message()))?;
-        recipe
-            .validate()
-            .map_err(|error| invalid(&error.to_string()))?;
+            .map_err(|error: toml::de::Error| invalid(None, error.message()))?;
+        recipe.validate().map_err(|error| match &error {
+            RecipeError::Value { key, .. } => invalid(Some(key), &error.to_string()),
+            _ => invalid(None, &error.to_string()),
+        })?;
         Ok(Self { recipe })
     }
 
@@ -206,10 +223,11 @@ fn text(value: &Value) -> String {
 fn parse(key: &str, default: &Value, given: &str) -> Result<Value, Error> {
     let wrong = |expected: &str| {
         let flag = key.replace('_', "-");
-        invalid(&format!(
+        let message = format!(
             "invalid value '{given}' for '--{flag} <{}>': expected {expected}",
             value_name(default)
-        ))
+        );
+        invalid(Some(key), &message)
     };
     Ok(match default {
         Value::Integer(_) => Value::Integer(given.parse().map_err(|_| wrong("a whole number"))?),
@@ -223,12 +241,26 @@ fn parse(key: &str, default: &Value, given: &str) -> Result<Value, Error> {
                 .map(|item| Value::String(item.to_owned()))
                 .collect(),
         ),
+        _ if key == SCHEDULE && !SCHEDULES.contains(&given) => {
+            return Err(wrong("constant, linear or cosine"));
+        }
         _ => Value::String(given.to_owned()),
     })
 }
 
-fn invalid(message: &str) -> Error {
-    Error::raw(ErrorKind::ValueValidation, format!("{message}\n"))
+/// A wrong value, with the flag where one is known, so that a file it came from can be named.
+fn invalid(key: Option<&str>, message: &str) -> Error {
+    let mut error = Error::raw(ErrorKind::ValueValidation, format!("{message}\n"));
+    if let Some(key) = key {
+        let flag = format!("--{}", key.replace('_', "-"));
+        error.insert(ContextKind::InvalidArg, ContextValue::String(flag));
+    }
+    error
+}
+
+/// Whether a recipe may say this.
+pub(crate) fn is_recipe_key(key: &str) -> bool {
+    key == LORA || HELP.iter().any(|(name, _)| *name == key)
 }
 
 #[cfg(test)]
@@ -272,6 +304,21 @@ mod tests {
         assert_eq!((lora.lora_rank, lora.learning_rate), (16, 5e-4));
         let own = recipe("embed --lora --lora-rank 4 --learning-rate 1e-3").unwrap();
         assert_eq!((own.lora_rank, own.learning_rate), (4, 1e-3));
+    }
+
+    #[test]
+    fn the_last_step_size_is_at_most_the_largest() {
+        let small = recipe("embed --learning-rate 5e-6").unwrap();
+        assert_eq!(
+            (small.learning_rate, small.final_learning_rate),
+            (5e-6, 5e-6)
+        );
+        let own = recipe("embed --learning-rate 5e-6 --final-learning-rate 1e-4");
+        assert!(
+            own.unwrap_err()
+                .to_string()
+                .contains("'final_learning_rate': expected 0 to learning_rate")
+        );
     }
 
     #[test]
