@@ -50,7 +50,7 @@ fuzz: ## each fuzz target for FUZZ_SECONDS (20) seconds, from its committed seed
 	done
 
 demo: build model clean-demo ## the whole way with few fingerprints
-	$(OML) demo --quick --out $(TARGET)/demo
+	$(OML) demo --quick --model $(OML_TEST_MODEL) --out $(TARGET)/demo
 
 clean-demo:
 	rm -rf $(TARGET)/demo
