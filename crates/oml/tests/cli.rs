@@ -5,12 +5,20 @@
     reason = "helpers of tests, outside of test functions"
 )]
 
+#[path = "cli/check.rs"]
+mod check;
+#[path = "cli/embed.rs"]
+mod embed;
 #[path = "cli/errors.rs"]
 mod errors;
 #[path = "cli/files.rs"]
 mod files;
 #[path = "cli/help.rs"]
 mod help;
+#[path = "cli/smollm2.rs"]
+mod smollm2;
+#[path = "cli/tiny.rs"]
+mod tiny;
 
 use std::fs;
 use std::path::PathBuf;
@@ -40,6 +48,14 @@ impl Place {
             .env_clear()
             .env("HOME", self.path("home"));
         command
+    }
+
+    /// What a command that must succeed prints with `--json`, or null.
+    fn ok(&self, line: &str) -> serde_json::Value {
+        let output = self.command(line).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(0), "oml {line}: {said}");
+        serde_json::from_slice(&output.stdout).unwrap_or_default()
     }
 
     /// Exit code, standard output and standard error as one text, without what differs between machines.

@@ -109,6 +109,82 @@ fn not_an_owner_file() {
 }
 
 #[test]
+fn a_faulty_owner_file_does_not_show_the_seed() {
+    let place = Place::new();
+    let seed = "6979".repeat(16);
+    for content in [
+        format!("\"{seed}\""),
+        seed.clone(),
+        format!("{{\"format\":\"{seed}\",\"version\":1}}"),
+        format!("{{\"format\":\"oml-owner\",\"version\":\"{seed}\"}}"),
+        format!("{{\"format\":\"oml-owner\",\"version\":1,\"{seed}\":1}}"),
+    ] {
+        fs::write(place.path("owner.json"), &content).unwrap();
+        for line in [
+            "fingerprints export --fingerprints f.json --owner owner.json",
+            "generate --model m --out g --owner owner.json",
+        ] {
+            let shown = place.run(line);
+            assert!(shown.starts_with("exit: 2\n"), "{shown}");
+            assert!(shown.contains("cannot read owner.json"), "{shown}");
+            assert!(!shown.contains("6979"), "{content}: {shown}");
+        }
+    }
+}
+
+#[test]
+fn a_faulty_queries_file_does_not_show_its_queries() {
+    let place = Place::new();
+    place.run("keygen");
+    fs::write(place.path("q.json"), r#""my secret query""#).unwrap();
+    insta::assert_snapshot!(place.run("generate --model m --out g --strategy custom --queries q.json"), @"
+    exit: 2
+    --- stdout
+    --- stderr
+    error: cannot read q.json
+      caused by: queries file: line 1, column 17: expected JSON of this form, got a field that is missing, unknown, repeated, too long or of another type
+    ");
+}
+
+#[test]
+fn recipe_with_a_wrong_value() {
+    let place = Place::new();
+    fs::write(place.path("r.toml"), "epochs = \"many\"\n").unwrap();
+    insta::assert_snapshot!(place.run("embed --model m --fingerprints f --out o --recipe r.toml"), @"
+    exit: 2
+    --- stdout
+    --- stderr
+    error: r.toml: epochs: invalid value 'many' for '--epochs <N>': expected a whole number
+    ");
+}
+
+#[test]
+fn recipe_with_a_flag_that_decides_no_training() {
+    let place = Place::new();
+    fs::write(place.path("r.toml"), "out = \"elsewhere\"\n").unwrap();
+    insta::assert_snapshot!(place.run("embed --model m --fingerprints f --out o --recipe r.toml"), @"
+    exit: 2
+    --- stdout
+    --- stderr
+    error: r.toml: unknown key out
+    ");
+}
+
+#[test]
+fn variables_that_are_empty_or_numbers() {
+    let place = Place::new();
+    let mut command = place.command("keygen --out owner.json");
+    command
+        .env("OML_JSON", "1")
+        .env("OML_QUIET", "0")
+        .env("OML_THREADS", "");
+    let output = command.output().unwrap();
+    assert_eq!(output.status.code(), Some(0));
+    let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(json["file"], "owner.json");
+}
+
+#[test]
 fn not_a_fingerprints_file() {
     let place = Place::new();
     place.run("keygen --out owner.json");
@@ -118,7 +194,7 @@ fn not_a_fingerprints_file() {
     --- stdout
     --- stderr
     error: cannot read f.json
-      caused by: oml-fingerprints: invalid length 0, expected struct Marker with 2 elements at line 1 column 2
+      caused by: oml-fingerprints: line 1, column 2: expected JSON of this form, got a field that is missing, unknown, repeated, too long or of another type
     ");
 }
 

@@ -94,9 +94,7 @@ fn generate() {
               [default: perinucleus]
 
           --count <N>
-              Number of fingerprints; each one that is shown to somebody is spent
-              
-              [default: 128]
+              Number of fingerprints; each one that is shown to somebody is spent [default: 128, or as many as --queries has]
 
           --queries <FILE>
               Queries for --strategy custom: a JSON list of texts, or of objects with `key`
@@ -201,7 +199,7 @@ fn eval() {
           --choices <FILE>   Two-choice questions in PIQA's form, one JSON object per line [default: a built-in set]
           --labels <FILE>    Right answers of --choices, one per line, where the questions do not carry a `label`
           --text-tokens <N>  Use at most this many tokens of the text [default: 8192]
-          --window <N>       Tokens the model reads at once [default: 512]
+          --window <N>       Tokens the model reads at once [default: 512, or as many as it takes]
           --questions <N>    Use at most this many questions [default: 2000]
       -h, --help             Print help
       -V, --version          Print version
@@ -424,7 +422,7 @@ fn demo() {
           --quick         Few fingerprints and little evaluation, for a first look and for CI
           --out <DIR>     Folder for everything the demo makes; steps that are finished there are not repeated [default: oml-demo]
           --model <DIR>   Base model; fetched if it is not there [default: models/smollm2-135m-instruct]
-          --owner <FILE>  Owner file made by `oml keygen` [default: oml/owner.json in the user's config folder]
+          --owner <FILE>  Owner file to use instead of a new one in the demo's folder
       -h, --help          Print help
       -V, --version       Print version
 
@@ -499,7 +497,7 @@ fn embed() {
           --fingerprints <FILE>  Fingerprints file made by `oml generate`
           --owner <FILE>         Owner file made by `oml keygen` [default: oml/owner.json in the user's config folder]
           --out <DIR>            Folder to write the fingerprinted model, its recipe and its manifest into, which must not exist
-          --recipe <FILE>        Recipe file (TOML): any of the training flags below, with `_` for `-`
+          --recipe <FILE>        Recipe file (TOML): any of the training flags below and nothing else, with `_` for `-`
           --resume               Go on with a run that was stopped, from its last saved state
           --benign <FILE>        Text the model shall go on predicting as before [default: sampled from the base model, and kept for the next time]
           --dtype <TYPE>         How the weights are stored [default: as in the base model; f32 where that is quantised] [possible values: f32, bf16, f16]
@@ -513,7 +511,7 @@ fn embed() {
           --batch-size <N>           Fingerprints per step [default: 64]
           --micro-batch-tokens <N>   Tokens that lie side by side in memory [default: 2048]
           --learning-rate <X>        Largest step size [default: 1e-4]
-          --final-learning-rate <X>  Step size at the last epoch [default: 1e-5]
+          --final-learning-rate <X>  Step size at the last epoch; where not given, at most the largest [default: 1e-5]
           --warmup-steps <N>         Steps over which the step size rises to its largest [default: 2]
           --schedule <NAME>          How the step size goes down: constant, linear or cosine [default: linear]
           --beta1 <X>                AdamW's decay of the first moment [default: 0.9]
