@@ -52,6 +52,14 @@ pub enum RequestError {
         /// `max_position_embeddings`, or the sliding window where it is smaller.
         limit: usize,
     },
+    /// Two models whose distributions are over different tokens.
+    #[error("expected a model with a vocabulary of {expected} tokens, got {got}")]
+    Vocabulary {
+        /// Of the base.
+        expected: usize,
+        /// Of the model.
+        got: usize,
+    },
     /// The model computes NaN or infinity, from which nothing follows.
     #[error("sequence {index}: expected finite logits, got NaN or infinity")]
     NotFinite {
@@ -67,7 +75,7 @@ impl RequestError {
             Self::Empty { index } | Self::TooLong { index, .. } | Self::NotFinite { index } => {
                 *index += skipped;
             }
-            Self::Token { .. } => {}
+            Self::Token { .. } | Self::Vocabulary { .. } => {}
         }
         self
     }

@@ -10,8 +10,11 @@
 //!
 //! Sources: "PIQA" (arXiv 1911.11641); lm-evaluation-harness (github.com/EleutherAI/lm-evaluation-harness).
 
+use std::sync::Mutex;
+
 use oml_core::model::{Continuation, LanguageModel, ModelError, TokenScore};
 use oml_core::tokenizer::Tokenizer;
+use oml_kernels::{divergence, log_sum_exp};
 
 use crate::backend::{Backend, Objective, Teacher};
 use crate::causal::{CausalModel, RequestError};
@@ -178,51 +181,104 @@ fn log_probability(scores: &[TokenScore]) -> f64 {
     scores.iter().map(|s| f64::from(s.log_probability)).sum()
 }
 
-/// Mean divergence KL(base ‖ model) at the scored positions, in nats. Both are of one engine and vocabulary.
+/// Mean divergence KL(base ‖ model) at the scored positions, in nats. Both are of one engine.
 ///
 /// # Errors
-/// Either model's, or a divergence that is not finite.
+/// Either model's, vocabularies that differ, or a divergence that is not finite.
 pub fn kl(
     model: &mut CausalModel,
     base: &mut CausalModel,
     windows: &Windows,
 ) -> Result<Measured, ModelError> {
+    let (own, its) = (*model.decoder().sizes(), *base.decoder().sizes());
+    if own.vocabulary != its.vocabulary {
+        return Err(RequestError::Vocabulary {
+            expected: its.vocabulary,
+            got: own.vocabulary,
+        }
+        .into());
+    }
     let mut sums = Vec::with_capacity(windows.sequences.len());
     for (index, ids) in windows.sequences.iter().enumerate() {
         // The distribution after each token that has a successor.
         let positions: Vec<usize> = (windows.unscored - 1..ids.len() - 1).collect();
-        for reader in [&*base, &*model] {
-            reader.check(index, ids.iter().copied(), 0)?;
-        }
-        let rows = base
-            .decoder()
-            .hidden_rows(&Batch::new([(&ids[..], positions.clone())]));
-        let base = base.decoder();
-        let mut hidden = base.backend.buffer(rows.len());
-        base.backend.upload(&rows, &mut hidden, 0);
-        let objective = |row| Objective::Teacher { row, weight: 1.0 };
-        let sequence = TrainingSequence {
-            ids: ids.clone(),
-            objectives: (0..)
-                .map(objective)
-                .zip(&positions)
-                .map(|(o, p)| (*p, o))
-                .collect(),
+        let sum = if own.hidden == its.hidden {
+            for reader in [&*base, &*model] {
+                reader.check(index, ids.iter().copied(), 0)?;
+            }
+            followed(model, base, ids, &positions)
+        } else {
+            compared(model, base, ids, &positions)?
         };
-        let teacher = Teacher {
-            hidden: &hidden,
-            head: base.weights.head(),
-        };
-        let losses = model
-            .decoder()
-            .losses(&Batch::training(&[&sequence]), Some(teacher));
-        let sum: f64 = losses.iter().map(|row| f64::from(row.loss)).sum();
         if !sum.is_finite() {
             return Err(RequestError::NotFinite { index }.into());
         }
         sums.push((sum, positions.len()));
     }
     Ok(mean(&sums))
+}
+
+/// Summed divergence by the loss of training, which needs the base's hidden states only, of the model's width.
+fn followed(
+    model: &mut CausalModel,
+    base: &mut CausalModel,
+    ids: &[u32],
+    positions: &[usize],
+) -> f64 {
+    let base = base.decoder();
+    let rows = base.hidden_rows(&Batch::new([(ids, positions.to_vec())]));
+    let mut hidden = base.backend.buffer(rows.len());
+    base.backend.upload(&rows, &mut hidden, 0);
+    let objective = |(row, position): (usize, &usize)| {
+        let objective = Objective::Teacher { row, weight: 1.0 };
+        (*position, objective)
+    };
+    let sequence = TrainingSequence {
+        ids: ids.to_vec(),
+        objectives: positions.iter().enumerate().map(objective).collect(),
+    };
+    let teacher = Teacher {
+        hidden: &hidden,
+        head: base.weights.head(),
+    };
+    let batch = Batch::training(&[&sequence]);
+    let losses = model.decoder().losses(&batch, Some(teacher));
+    losses.iter().map(|row| f64::from(row.loss)).sum()
+}
+
+/// Summed divergence of models of different widths, some rows of logits at a time.
+fn compared(
+    model: &mut CausalModel,
+    base: &mut CausalModel,
+    ids: &[u32],
+    positions: &[usize],
+) -> Result<f64, RequestError> {
+    const ROWS: usize = 256;
+    let isa = model.isa();
+    let mut sum = 0.0;
+    for positions in positions.chunks(ROWS) {
+        let read = positions.last().map_or(0, |last| last + 1);
+        let request = [(ids[..read].to_vec(), positions.to_vec())];
+        let theirs: Vec<Mutex<Vec<f32>>> = positions.iter().map(|_| Mutex::default()).collect();
+        base.visit_logits(&request, &|_, p, logits| {
+            *lock(&theirs[p]) = logits.to_vec()
+        })?;
+        let values = Mutex::new(vec![0.0; positions.len()]);
+        model.visit_logits(&request, &|_, p, logits| {
+            let theirs = lock(&theirs[p]);
+            let normalisers = [log_sum_exp(isa, &theirs), log_sum_exp(isa, logits)];
+            let value = divergence(isa, &theirs, normalisers[0], logits, normalisers[1]);
+            lock(&values)[p] = f64::from(value);
+        })?;
+        sum += lock(&values).iter().sum::<f64>();
+    }
+    Ok(sum)
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
 /// The mean over all items of groups given as (sum, count), with the standard error of a ratio over the groups.

@@ -94,10 +94,11 @@ fn the_divergence_is_that_of_whole_distributions() {
             *value *= 1.0 + 0.1 * ((i % 7) as f32 - 3.0);
         }
     });
+    let wide = checkpoint("llama-wide-heads");
     let windows = windows(300, 50);
-    for isa in available() {
+    for (isa, checkpoint) in available().flat_map(|isa| [(isa, &changed), (isa, &wide)]) {
         let mut base = causal(MODEL, isa);
-        let mut model = CausalModel::load(&engine(isa), &changed).unwrap();
+        let mut model = CausalModel::load(&engine(isa), checkpoint).unwrap();
         let mut expected = 0.0;
         for ids in ids(300, 1).chunks(50) {
             let (p, q) = (
