@@ -324,3 +324,46 @@ fn check_space(parent: &Path, bytes: u64) -> Result<(), CheckpointError> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shards_are_read_back_as_one_model() {
+        let source =
+            Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/goldens/decoder/llama-biases");
+        let source = Checkpoint::open(&source).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let bytes: u64 = source.tensors().map(|t| stored_bytes(t, DType::F32)).sum();
+        for (most, shards) in [(bytes, 1), (bytes - 1, 2), (1, source.tensors().count())] {
+            let out = folder.path().join(shards.to_string());
+            let mut supply = |name: &str, out: &mut [f32]| Ok(source.read_f32(name, out)?);
+            write_shards(&out, &source, DType::F32, &mut supply, &[], most).unwrap();
+            let is_shard = |name: &str| name.ends_with(".safetensors");
+            let names = fs::read_dir(&out)
+                .unwrap()
+                .map(|entry| entry.unwrap().file_name());
+            let files = names
+                .filter(|name| is_shard(&name.to_string_lossy()))
+                .count();
+            assert_eq!(files, shards);
+            assert_eq!(
+                out.join("model.safetensors.index.json").exists(),
+                shards > 1
+            );
+            let read = Checkpoint::open(&out).unwrap();
+            assert_eq!(read.config(), source.config());
+            assert_eq!(read.digest().unwrap(), source.digest().unwrap());
+            for tensor in source.tensors() {
+                let [mut a, mut b] = [(); 2].map(|()| vec![0.0; tensor.elements()]);
+                source.read_f32(&tensor.name, &mut a).unwrap();
+                read.read_f32(&tensor.name, &mut b).unwrap();
+                assert_eq!(a, b, "{}", tensor.name);
+            }
+        }
+        let index = fs::read(folder.path().join("2/model.safetensors.index.json")).unwrap();
+        let index: Value = serde_json::from_slice(&index).unwrap();
+        assert_eq!(index["metadata"]["total_size"], bytes);
+    }
+}

@@ -8,10 +8,10 @@ use oml_model::{
     checkpoint::Checkpoint,
     decoder::{AdapterSpec, Adapters, Decoder, Mode, ParameterMap, TrainingSequence, Weights},
     sampler::SequenceRandom,
-    train::{AdamWOptions, BenignText, Trainer},
+    train::{AdamWOptions, BenignText, Pull, Trainer},
 };
 
-use crate::model::{causal, checkpoint, engine, exact, language, norm, texts, trainer};
+use crate::model::{available, causal, checkpoint, engine, exact, language, norm, texts, trainer};
 
 const STEP: f64 = 4e-3;
 const AXES: usize = 3;
@@ -219,4 +219,31 @@ fn a_model_that_is_its_base_has_no_divergence() {
     let losses = trainer.accumulate(&views, Some(base.teacher()));
     assert!(losses.rows.iter().all(|r| r.loss.abs() < 1e-5));
     assert!(norm(trainer.gradients()) < 1e-3);
+}
+
+#[test]
+fn adapters_learn_alike_on_every_instruction_set() {
+    let all = &oml_model::decoder::TARGET_MODULES[..];
+    let (checkpoint, texts) = (checkpoint("llama-biases"), texts(7));
+    let sequences = language(&texts);
+    let views: Vec<&TrainingSequence> = sequences.iter().collect();
+    let learn = |isa| {
+        let mut trainer = with_adapters(&checkpoint, isa, all);
+        let mut losses = Vec::new();
+        for _ in 0..30 {
+            losses.push(trainer.step(&views, None, 1e-2, Pull::default()).loss);
+        }
+        losses
+    };
+    let expected = learn(Isa::Portable);
+    assert!(expected[29] < 0.8 * expected[0], "{expected:?}");
+    for isa in available() {
+        let tolerance = if isa == Isa::Amx { 2e-2 } else { 2e-3 };
+        for (step, (e, g)) in expected.iter().zip(learn(isa)).enumerate() {
+            assert!(
+                (g / e - 1.0).abs() < tolerance,
+                "{isa}, step {step}: {e} {g}"
+            );
+        }
+    }
 }
