@@ -1,6 +1,5 @@
 //! Products, packing and reading back against f64, on every instruction set of this processor.
 
-
 use oml_kernels::{Form, Isa, Packed, Pool, matmul, matmul_narrow, narrow, pack, pack_with};
 use proptest::prelude::*;
 

@@ -80,6 +80,15 @@ impl Measured {
     }
 }
 
+/// The straight way from the base (0) to the best state (16), as far as it was measured.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Walk {
+    /// Sixteenths of the way that are kept.
+    pub kept: u32,
+    /// Sixteenths of the way and what was measured there, in ascending order: the frontier between recall and divergence.
+    pub points: Vec<(u32, Measured)>,
+}
+
 /// What a run reports while it goes on.
 #[derive(Clone, Copy, Debug)]
 pub struct Event {
@@ -559,18 +568,19 @@ impl Embedder {
     /// Walks from the best state back towards the base as far as recall holds, less a margin, and keeps the state it ends at: the same
     /// fingerprints with less divergence from the base (WiSE-FT, arXiv 2109.01903, applied after training).
     ///
-    /// Returns the share of the way that is kept, in sixteenths, and what it measures; `None` where no state was measured. What training
-    /// alone needs is freed first, so the run is finished: it neither trains nor saves any more.
+    /// Returns what was measured on the way; `None` where no state was measured before. What training alone needs is freed first, so the
+    /// run is finished: it does not train any more.
     ///
     /// # Errors
     /// Whatever the base checkpoint refuses.
-    pub fn interpolate(&mut self, base: &Checkpoint) -> Result<Option<(u32, Measured)>, LoadError> {
+    pub fn interpolate(&mut self, base: &Checkpoint) -> Result<Option<Walk>, LoadError> {
         self.finish();
         let (Some(best), Some(start)) = (self.best.take(), self.progress.best) else {
             return Ok(None);
         };
         let base = self.base_parameters(base, &best)?;
         let mut values = vec![0.0; BLEND.min(best.len())];
+        let mut points = vec![(16, start)];
         let mut blend = |embedder: &mut Self, sixteenths: u32| {
             let share = sixteenths as f32 / 16.0;
             for (part, (best, base)) in best.chunks(BLEND).zip(base.chunks(BLEND)).enumerate() {
@@ -580,7 +590,10 @@ impl Embedder {
                 }
                 embedder.trainer.put(Part::Parameters, part * BLEND, values);
             }
-            embedder.evaluate()
+            let measured = embedder.evaluate();
+            points.retain(|(point, _)| *point != sixteenths);
+            points.push((sixteenths, measured));
+            measured
         };
         let wanted = start.recall.min(self.recipe.target_recall);
         let (mut fails, mut holds) = (0, 16);
@@ -600,7 +613,11 @@ impl Embedder {
             measured = blend(self, share);
         }
         self.progress.best = Some(measured);
-        Ok(Some((share, measured)))
+        points.sort_by_key(|(point, _)| *point);
+        Ok(Some(Walk {
+            kept: share,
+            points,
+        }))
     }
 
     /// Frees what training alone needs.

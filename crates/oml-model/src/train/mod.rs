@@ -7,7 +7,7 @@ mod state;
 mod trainer;
 
 pub use benign::BenignText;
-pub use embedder::{EmbedError, Embedder, Ending, Event, Flow, Measured, Progress};
+pub use embedder::{EmbedError, Embedder, Ending, Event, Flow, Measured, Progress, Walk};
 pub use recipe::{MAX_RECIPE_BYTES, Recipe, RecipeError, Schedule};
 pub use state::StateError;
 pub use trainer::{AdamWOptions, Pull, StepLosses, Trainer};

@@ -38,7 +38,7 @@ pub enum StateError {
         /// Why.
         source: std::io::Error,
     },
-    /// The run gave up what a state consists of.
+    /// The run has given up what it would go on with.
     #[error("training state '{path}': the run is finished")]
     Finished {
         /// The file.
@@ -59,17 +59,21 @@ pub enum StateError {
 }
 
 impl Embedder {
-    /// Writes the state of the run.
+    /// Writes the state of the run. Of a finished run that is what it keeps, with moments of zero: there is nothing left to train.
     ///
     /// # Errors
-    /// Whatever the file system refuses, and the earlier state stays; a run that is finished.
+    /// Whatever the file system refuses, and the earlier state stays.
     pub fn save_state(&self, path: &Path, identity: &str) -> Result<(), StateError> {
-        self.ensure_unfinished(path)?;
         let io = |source| StateError::Io {
             path: path.to_owned(),
             source,
         };
         let (parameters, (m, v)) = (self.trainer().parameters(), self.trainer().moments());
+        let best = if self.is_finished() {
+            self.progress().best.map(|_| &parameters[..])
+        } else {
+            self.best()
+        };
         let steps = self.trainer().steps();
         let header = Header::new(identity, parameters.len(), steps, self.progress());
         let header = serde_json::to_vec(&header).map_err(|e| io(e.into()))?;
@@ -82,8 +86,15 @@ impl Embedder {
         let mut write = || -> std::io::Result<()> {
             file.write_all(&(header.len() as u64).to_le_bytes())?;
             file.write_all(&header)?;
-            for values in [&parameters[..], m, v].into_iter().chain(self.best()) {
-                write_floats(&mut file, values)?;
+            write_floats(&mut file, parameters)?;
+            if self.is_finished() {
+                write_zeros(&mut file, 2 * parameters.len())?;
+            } else {
+                write_floats(&mut file, m)?;
+                write_floats(&mut file, v)?;
+            }
+            if let Some(best) = best {
+                write_floats(&mut file, best)?;
             }
             let checksum = file.checksum();
             file.inner.write_all(&checksum)?;
@@ -101,7 +112,11 @@ impl Embedder {
     /// # Errors
     /// A file that cannot be read, is not a state of this version, is damaged, or belongs to another run; a run that is finished.
     pub fn load_state(&mut self, path: &Path, identity: &str) -> Result<bool, StateError> {
-        self.ensure_unfinished(path)?;
+        if self.is_finished() {
+            return Err(StateError::Finished {
+                path: path.to_owned(),
+            });
+        }
         let io = |source| StateError::Io {
             path: path.to_owned(),
             source,
@@ -186,15 +201,6 @@ impl Embedder {
         let best = header.has_best().then_some(best);
         self.go_on_from(header.into_progress(), best);
         Ok(true)
-    }
-
-    fn ensure_unfinished(&self, path: &Path) -> Result<(), StateError> {
-        if self.is_finished() {
-            return Err(StateError::Finished {
-                path: path.to_owned(),
-            });
-        }
-        Ok(())
     }
 }
 
@@ -286,6 +292,17 @@ impl<R: Read> Read for Hashed<R> {
         self.hash.update(&bytes[..count]);
         Ok(count)
     }
+}
+
+fn write_zeros(file: &mut impl Write, elements: usize) -> std::io::Result<()> {
+    let zeros = [0; 4 * 4096];
+    let mut left = 4 * elements;
+    while left > 0 {
+        let part = left.min(zeros.len());
+        file.write_all(&zeros[..part])?;
+        left -= part;
+    }
+    Ok(())
 }
 
 fn write_floats(file: &mut impl Write, values: &[f32]) -> std::io::Result<()> {

@@ -50,8 +50,11 @@ fn going_back_towards_the_base_keeps_recall() {
     for recipe in [long(recipe()), long(adapters())] {
         let (mut embedder, _) = learned(&recipe);
         let before = embedder.progress().best.unwrap();
-        let (share, after) = embedder.interpolate(&checkpoint(MODEL)).unwrap().unwrap();
-        assert!((1..=16).contains(&share));
+        let walk = embedder.interpolate(&checkpoint(MODEL)).unwrap().unwrap();
+        assert!((1..=16).contains(&walk.kept));
+        assert!(walk.points.is_sorted_by_key(|(share, _)| *share) && walk.points.len() > 3);
+        let kept = walk.points.iter().find(|(share, _)| *share == walk.kept);
+        let (_, after) = *kept.unwrap();
         assert!(after.recall >= before.recall.min(recipe.target_recall));
         assert!(
             after.divergence <= before.divergence + 1e-6,

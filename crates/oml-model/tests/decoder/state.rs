@@ -176,20 +176,36 @@ fn states_of_other_runs_are_refused() {
 }
 
 #[test]
-fn a_finished_run_has_no_state() {
+fn a_finished_run_saves_what_it_keeps() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("state");
-    let mut embedder = embedder(&recipe());
-    run(&mut embedder, &mut |_| false);
-    embedder.save_state(&path, IDENTITY).unwrap();
-    let before = std::fs::read(&path).unwrap();
-    embedder.interpolate(&checkpoint(MODEL)).unwrap().unwrap();
-    let error = embedder.save_state(&path, IDENTITY).unwrap_err();
-    assert!(matches!(error, StateError::Finished { .. }));
-    assert_eq!(refused(&mut embedder, &path, IDENTITY), "finished");
-    assert_eq!(std::fs::read(&path).unwrap(), before);
-    let result = embedder.run(&mut |_| Flow::Continue, &mut |_| ());
+    let mut finished = embedder(&recipe());
+    run(&mut finished, &mut |_| false);
+    let base = checkpoint(MODEL);
+    finished.interpolate(&base).unwrap().unwrap();
+    finished.save_state(&path, IDENTITY).unwrap();
+    assert_eq!(refused(&mut finished, &path, IDENTITY), "finished");
+    let result = finished.run(&mut |_| Flow::Continue, &mut |_| ());
     assert!(matches!(result, Err(EmbedError::Finished)));
+
+    let mut again = embedder(&recipe());
+    assert!(again.load_state(&path, IDENTITY).unwrap());
+    assert_eq!(again.progress(), finished.progress());
+    for name in ["model.embed_tokens.weight", "model.norm.weight"] {
+        let length = again
+            .trainer()
+            .decoder
+            .weights
+            .map
+            .get(name)
+            .unwrap()
+            .range()
+            .len();
+        let [mut first, mut second] = [vec![0.0; length], vec![1.0; length]];
+        finished.tensor(&base, name, &mut first).unwrap();
+        again.tensor(&base, name, &mut second).unwrap();
+        assert_eq!(first, second, "{name}");
+    }
 }
 
 #[test]

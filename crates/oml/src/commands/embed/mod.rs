@@ -21,6 +21,7 @@ use crate::printer::Printer;
 use crate::seconds;
 
 pub(super) use outcome::{Embedding, RECIPE, TRAINING};
+use state::FrontierPoint;
 pub(super) use state::{Course, Resume};
 pub(super) use training::{Job, Outcome, embed};
 pub(crate) use training_args::{TrainingArgs, is_recipe_key};
@@ -126,6 +127,8 @@ struct Output {
     steps: u32,
     /// Share of the way from the base that is kept of the best state.
     kept_share: Option<f64>,
+    /// Between the base and that state; perplexity on held-out text that the base wrote.
+    frontier: Vec<FrontierPoint>,
     merkle_root: String,
     digest: String,
     training_seconds: f64,
@@ -151,6 +154,7 @@ impl Output {
             epochs: embedding.epochs,
             steps: embedding.steps,
             kept_share: embedding.kept_share,
+            frontier: embedding.frontier.clone(),
             merkle_root: embedding.merkle_root.clone(),
             digest: embedding.digest.clone(),
             training_seconds: embedding.training.as_secs_f64(),
@@ -194,6 +198,26 @@ impl fmt::Display for Output {
             self.epochs,
             self.steps
         )?;
+        if !self.frontier.is_empty() {
+            writeln!(
+                f,
+                "  frontier    from the base (0 %) to the trained state (100 %), on held-out text that the base wrote"
+            )?;
+        }
+        for point in &self.frontier {
+            let kept = if self.kept_share == Some(point.share) {
+                "   kept"
+            } else {
+                ""
+            };
+            writeln!(
+                f,
+                "     {:>6.2} %   recall {:>5.1} %   perplexity × {:.4}{kept}",
+                100.0 * point.share,
+                100.0 * point.recall,
+                point.perplexity_ratio
+            )?;
+        }
         writeln!(f, "  Merkle root {}", self.merkle_root)
     }
 }

@@ -15,7 +15,7 @@ use oml_model::eval::{self, Measured, Windows};
 use oml_model::train::Embedder;
 
 use super::super::workbench::{self, Opened};
-use super::state::{Course, StateFolder};
+use super::state::{Course, FrontierPoint, StateFolder};
 use super::training::Job;
 use crate::eval::Text;
 use crate::files::{self, Access, Existing};
@@ -47,6 +47,8 @@ pub(crate) struct Embedding {
     pub(crate) utility: Utility,
     /// Share of the way from the base that is kept of the best state.
     pub(crate) kept_share: Option<f64>,
+    /// What was measured between the base and that state.
+    pub(crate) frontier: Vec<FrontierPoint>,
     pub(crate) epochs: f64,
     pub(crate) steps: u32,
     pub(crate) merkle_root: String,
@@ -149,6 +151,7 @@ pub(super) fn write(
         utility,
         training: Duration::from_secs_f64(course.seconds()),
         kept_share: course.kept_share,
+        frontier: course.frontier.clone(),
         epochs: f64::from(embedder.progress().epoch),
         steps: embedder.trainer().steps(),
         merkle_root: format!("0x{}", hex(&root)),

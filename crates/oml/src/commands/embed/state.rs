@@ -199,7 +199,19 @@ fn is_at(file: &File, path: &Path) -> bool {
     }
 }
 
-/// How training went: `{"format":"oml-training","version":1,"kept_seconds","kept_share","moments":[[seconds, loss, recall or null], …]}`.
+/// A state between base and result.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct FrontierPoint {
+    /// Share of the way from the base.
+    pub(crate) share: f64,
+    /// Share of the fingerprints that come back.
+    pub(crate) recall: f64,
+    /// Perplexity on held-out text that the base wrote, as a ratio to the base's own: the exponential of the mean divergence.
+    pub(crate) perplexity_ratio: f64,
+}
+
+/// How training went: `{"format":"oml-training","version":1,"kept_seconds","kept_share","frontier":[…],"moments":[[seconds, loss, recall or null], …]}`.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Course {
     /// In order of time.
@@ -208,6 +220,8 @@ pub(crate) struct Course {
     pub(crate) kept_seconds: Option<f64>,
     /// Share of the way from the base that is kept of that state; set when the run has walked back.
     pub(crate) kept_share: Option<f64>,
+    /// What was measured on the way back, in ascending order of the share.
+    pub(crate) frontier: Vec<FrontierPoint>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -217,6 +231,7 @@ struct CourseFile {
     version: u32,
     kept_seconds: Option<f64>,
     kept_share: Option<f64>,
+    frontier: Vec<FrontierPoint>,
     moments: Vec<(f64, f64, Option<f64>)>,
 }
 
@@ -236,6 +251,7 @@ impl Course {
             version: VERSION,
             kept_seconds: self.kept_seconds,
             kept_share: self.kept_share,
+            frontier: self.frontier.clone(),
             moments: self
                 .moments
                 .iter()
@@ -269,6 +285,7 @@ impl Course {
             moments: file.moments.into_iter().map(moment).collect(),
             kept_seconds: file.kept_seconds,
             kept_share: file.kept_share,
+            frontier: file.frontier,
         })
     }
 }
@@ -286,11 +303,17 @@ mod tests {
             loss: 0.25,
             recall: Some(0.5),
         };
+        let point = FrontierPoint {
+            share: 0.75,
+            recall: 1.0,
+            perplexity_ratio: 1.01,
+        };
         state
             .keep(&Course {
                 moments: vec![moment],
                 kept_seconds: Some(1.5),
                 kept_share: Some(0.75),
+                frontier: vec![point],
             })
             .unwrap();
         let course = state.course();
@@ -298,7 +321,10 @@ mod tests {
             (course.moments.len(), course.kept_seconds, course.seconds()),
             (1, Some(1.5), 1.5)
         );
-        assert_eq!(course.kept_share, Some(0.75));
+        assert_eq!(
+            (course.kept_share, course.frontier),
+            (Some(0.75), vec![point])
+        );
     }
 
     #[test]

@@ -17,7 +17,7 @@ use oml_model::train::{Embedder, Ending, Event, Flow, Measured, Recipe, StateErr
 use super::super::workbench;
 use super::benign;
 use super::outcome::{self, Embedding, Trained};
-use super::state::{Course, Resume, StateFolder};
+use super::state::{Course, FrontierPoint, Resume, StateFolder};
 use crate::error::WithHint as _;
 use crate::files;
 use crate::interrupt;
@@ -119,9 +119,19 @@ pub(crate) fn embed(job: &Job<'_>, printer: &Printer) -> anyhow::Result<Outcome>
     }
     if course.kept_share.is_none() {
         let spinner = printer.spinner("Walking back towards the base as far as recall holds");
-        course.kept_share = embedder
-            .interpolate(&checkpoint)?
-            .map(|(sixteenths, _)| f64::from(sixteenths) / 16.0);
+        if let Some(walk) = embedder.interpolate(&checkpoint)? {
+            let share = |sixteenths| f64::from(sixteenths) / 16.0;
+            course.kept_share = Some(share(walk.kept));
+            course.frontier = walk
+                .points
+                .iter()
+                .map(|(sixteenths, measured)| FrontierPoint {
+                    share: share(*sixteenths),
+                    recall: measured.recall,
+                    perplexity_ratio: measured.divergence.exp(),
+                })
+                .collect();
+        }
         spinner.finish_and_clear();
     }
     let trained = Trained {
