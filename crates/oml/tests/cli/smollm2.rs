@@ -41,7 +41,7 @@ fn six_fingerprints_come_back_and_the_base_gives_none() {
         "{embedded}"
     );
     let check = format!(
-        "check --owner owner.json --fingerprints f.json --control {base} --alpha 1e-3 --json"
+        "check --owner owner.json --fingerprints f.json --control {base} --alpha 1e-2 --json"
     );
     let found = place.ok(&format!("{check} --model marked"));
     assert_eq!(
