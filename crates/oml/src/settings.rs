@@ -596,7 +596,7 @@ mod tests {
         // What the command line says is at fault there.
         std::fs::write(&recipe, "epochs = 3").unwrap();
         let own = shown(folder.path(), &format!("{line} --epochs many"));
-        assert!(own.starts_with("invalid value 'many'"), "{own}");
+        assert!(own.starts_with("error: invalid value 'many'"), "{own}");
     }
 
     #[test]
