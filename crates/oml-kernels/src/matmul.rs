@@ -240,15 +240,19 @@ impl Product<'_> {
         while from < self.k {
             let inner = slice.min(self.k - from);
             let add = place.accumulate || from > 0;
-            for tile in 0..rows.len() * columns.len() {
-                let (row, column) = if K::B_STAYS {
-                    (tile % rows.len(), tile / rows.len())
-                } else {
-                    (tile / columns.len(), tile % columns.len())
-                };
-                let (row, column) = (rows.start + row, columns.start + column);
-                let height = K::ROWS.min(self.m - row * K::ROWS);
-                {
+            let (outer, within) = if K::B_STAYS {
+                (columns.clone(), rows.clone())
+            } else {
+                (rows.clone(), columns.clone())
+            };
+            for first in outer {
+                for second in within.clone() {
+                    let (row, column) = if K::B_STAYS {
+                        (second, first)
+                    } else {
+                        (first, second)
+                    };
+                    let height = K::ROWS.min(self.m - row * K::ROWS);
                     let width = K::COLUMNS.min(self.n - column * K::COLUMNS);
                     // SAFETY: panels `row` and `column` exist and have `padded` inner indices; the tile lies inside the
                     // place, or is computed in `edge` and only its part inside the place is copied.
