@@ -18,8 +18,8 @@ use thiserror::Error;
 pub const MAX_TEMPLATE_BYTES: usize = 1 << 18;
 /// Bytes of a rendered conversation at most.
 pub const MAX_PROMPT_BYTES: usize = 1 << 22;
-/// Instructions of one rendering at most.
-const MAX_STEPS: u64 = 100_000;
+/// Steps of one rendering at most: about one for each instruction, and for each 64 bytes made.
+const MAX_STEPS: u64 = 200_000;
 const NAME: &str = "chat_template";
 const OUTPUT_TOO_LARGE: &str = "output over its cap";
 

@@ -1,6 +1,7 @@
 //! The built-in filters and methods that make a long text out of short ones, refused where the text would pass the cap.
 //!
-//! Steps are counted by the interpreter, bytes are not: `{{ 'a'|indent(10000000000) }}` is one step.
+//! The interpreter charges a step for every 64 bytes that an operator or a filter of its own makes. Methods of Python's texts are not
+//! among them, and what would pass the cap anyway is refused here before it is made.
 
 use std::fmt::{self, Write};
 

@@ -81,6 +81,14 @@ fn every_misbehaviour_has_its_error() {
     assert!(matches!(render(deep), Err(TemplateError::Render(_))));
 }
 
+/// Whether a cap ends the rendering: of output, or of steps and what they make.
+fn is_stopped(source: &str) -> bool {
+    matches!(
+        render(source),
+        Err(TemplateError::OutputTooLarge | TemplateError::TooManySteps)
+    )
+}
+
 #[test]
 fn built_ins_that_write_too_much_are_stopped() {
     for long in [
@@ -95,10 +103,7 @@ fn built_ins_that_write_too_much_are_stopped() {
         "{{ ('%s'*9999)|format('b'*9999)|length }}",
         "{{ ('{0}'*9999).format('b'*9999)|length }}",
     ] {
-        assert!(
-            matches!(render(long), Err(TemplateError::OutputTooLarge)),
-            "{long}"
-        );
+        assert!(is_stopped(long), "{long}");
     }
     let doubling = "{% set ns = namespace(x=['aaaa']) %}{% for i in range(40) %}{% set ns.x = [ns.x, ns.x] %}{% endfor %}";
     for end in [
@@ -107,10 +112,18 @@ fn built_ins_that_write_too_much_are_stopped() {
         "{{ ns.x|join|length }}",
     ] {
         let long = format!("{doubling}{end}");
-        assert!(
-            matches!(render(&long), Err(TemplateError::OutputTooLarge)),
-            "{long}"
+        assert!(is_stopped(&long), "{long}");
+    }
+    for grown in [
+        "ns.t ~ ns.t",
+        "ns.t + ns.t",
+        "ns.t * 2",
+        "ns.t ~ ns.t|upper",
+    ] {
+        let long = format!(
+            "{{% set ns = namespace(t='aaaa') %}}{{% for i in range(40) %}}{{% set ns.t = {grown} %}}{{% endfor %}}{{{{ ns.t|length }}}}"
         );
+        assert!(is_stopped(&long), "{long}");
     }
     for wide in [
         "{{ '%10000000000s'|format('a')|length }}",
