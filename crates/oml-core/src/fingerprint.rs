@@ -12,7 +12,7 @@ use crate::secret::Salt;
 use crate::strategy::Strategy;
 
 /// Most fingerprints in one set.
-pub const MAX_COUNT: usize = 1 << 20;
+pub const MAX_COUNT: usize = 1 << 18;
 /// Most bytes in one query or response text.
 pub const MAX_TEXT_BYTES: usize = 1 << 16;
 /// Most tokens in one query or response.

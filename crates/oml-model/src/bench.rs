@@ -72,22 +72,7 @@ impl Step {
         let mut decoder = Decoder::new(backend, checkpoint.config(), weights);
         let sizes = *decoder.sizes();
         if lora {
-            let spec = AdapterSpec {
-                rank: LORA_RANK,
-                alpha: LORA_ALPHA,
-                target_modules: TARGET_MODULES.map(str::to_owned).to_vec(),
-            };
-            let mut state = 0u32;
-            let mut uniform = || {
-                state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-                state as f32 / u32::MAX as f32
-            };
-            decoder.adapters = Some(Adapters::new(
-                &mut decoder.backend,
-                &sizes,
-                &spec,
-                &mut uniform,
-            ));
+            adapt(&mut decoder);
         }
         let sequences: Vec<TrainingSequence> = match tokens {
             None => (0..W1.0)
@@ -128,35 +113,47 @@ impl Step {
 pub struct Decode {
     model: CausalModel,
     prompts: Vec<Vec<u32>>,
+    tokens: usize,
     work: Work,
 }
 
 impl Decode {
-    /// Greedy decoding with the model.
+    /// Greedy decoding of `tokens` tokens for each prompt; W2 has 16. With `lora`, adapters of all maps are computed beside the weights.
     ///
     /// # Errors
     /// Whatever the checkpoint refuses.
-    pub fn new(engine: &Engine, checkpoint: &Checkpoint) -> Result<Self, LoadError> {
-        let model = CausalModel::load(engine, checkpoint)?;
+    pub fn new(
+        engine: &Engine,
+        checkpoint: &Checkpoint,
+        tokens: Option<usize>,
+        lora: bool,
+    ) -> Result<Self, LoadError> {
+        let mut model = CausalModel::load(engine, checkpoint)?;
+        if lora {
+            adapt(model.decoder());
+        }
+        let tokens = tokens.unwrap_or(W2.2);
         let sizes = Sizes::new(checkpoint.config());
         let prompts = (0..W2.0)
             .map(|s| (0..W2.1).map(|t| token(&sizes, s, t)).collect())
             .collect();
         let (layers, head) = linear_weights(&sizes);
-        let read = W2.0 * (W2.1 + W2.2 - 1);
+        let read = W2.0 * (W2.1 + tokens - 1);
+        let adapters = if lora { adapter_weights(&sizes) } else { 0.0 };
         let bytes_per_weight = if engine.isa() == oml_kernels::Isa::Amx {
             2.0
         } else {
             4.0
         };
         let work = Work {
-            tokens: W2.0 * W2.2,
-            operations: 2.0 * (layers * read as f64 + head * (W2.0 * W2.2) as f64),
-            bytes: bytes_per_weight * (layers + head) * W2.2 as f64,
+            tokens: W2.0 * tokens,
+            operations: 2.0 * ((layers + adapters) * read as f64 + head * (W2.0 * tokens) as f64),
+            bytes: bytes_per_weight * (layers + head + adapters) * tokens as f64,
         };
         Ok(Self {
             model,
             prompts,
+            tokens,
             work,
         })
     }
@@ -173,7 +170,7 @@ impl Decode {
     pub fn run(&mut self) -> Result<(), ModelError> {
         let prompts: Vec<&[u32]> = self.prompts.iter().map(Vec::as_slice).collect();
         let sampling = Sampling {
-            max_tokens: W2.2,
+            max_tokens: self.tokens,
             temperature: 0.0,
             top_k: 0,
             top_p: 1.0,
@@ -255,6 +252,27 @@ impl Sweep {
             piece.iter_mut().for_each(|v| *v += 1.0)
         });
     }
+}
+
+/// Low-rank adapters of all maps, of the rank that is measured.
+fn adapt(decoder: &mut Decoder<Cpu>) {
+    let spec = AdapterSpec {
+        rank: LORA_RANK,
+        alpha: LORA_ALPHA,
+        target_modules: TARGET_MODULES.map(str::to_owned).to_vec(),
+    };
+    let mut state = 0u32;
+    let mut uniform = || {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        state as f32 / u32::MAX as f32
+    };
+    let sizes = *decoder.sizes();
+    decoder.adapters = Some(Adapters::new(
+        &mut decoder.backend,
+        &sizes,
+        &spec,
+        &mut uniform,
+    ));
 }
 
 /// A token without meaning, the same as in the PyTorch workloads.

@@ -185,7 +185,7 @@ fn faults_of_the_set_are_told_apart() {
     let table: [(Change, &str); 20] = [
         (
             |v| v["fingerprints"] = json!([]),
-            "fingerprints: expected 1 to 1048576, got 0",
+            "fingerprints: expected 1 to 262144, got 0",
         ),
         (
             |v| v["fingerprints"][2]["query"] = json!("query 0"),

@@ -377,7 +377,7 @@ fn options_out_of_bounds_are_named() {
         },
     };
     let table = [
-        (options(0), "count: expected 1 to 1048576, got 0"),
+        (options(0), "count: expected 1 to 262144, got 0"),
         (
             GenerateOptions {
                 query_length: 0,
@@ -397,7 +397,7 @@ fn options_out_of_bounds_are_named() {
                 batch: 0,
                 ..options(1)
             },
-            "batch: expected 1 to 1048576, got 0",
+            "batch: expected 1 to 262144, got 0",
         ),
         (
             GenerateOptions {

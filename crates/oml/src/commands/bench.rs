@@ -46,6 +46,12 @@ pub(crate) struct StepArgs {
 pub(crate) struct DecodeArgs {
     #[command(flatten)]
     common: CommonArgs,
+    /// Compute low-rank adapters (rank 16) beside the weights
+    #[arg(long)]
+    lora: bool,
+    /// Instead, N new tokens for each prompt
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1 << 16))]
+    tokens: Option<u32>,
 }
 
 /// Flags of both.
@@ -83,16 +89,13 @@ pub(super) fn run(
         }
         BenchCommand::Decode(args) => {
             let checkpoint = workbench::checkpoint(&args.common.model)?;
-            let mut decode = Decode::new(&engine, &checkpoint)?;
+            let tokens = args.tokens.map(|n| n as usize);
+            let mut decode = Decode::new(&engine, &checkpoint, tokens, args.lora)?;
+            let name = if args.lora { "decode-lora" } else { "decode" };
             let work = decode.work();
-            measure(
-                "decode",
-                &engine,
-                work,
-                args.common.repeats,
-                printer,
-                || Ok(decode.run()?),
-            )?
+            measure(name, &engine, work, args.common.repeats, printer, || {
+                Ok(decode.run()?)
+            })?
         }
     };
     printer.result(&output, &output)

@@ -350,6 +350,8 @@ fn bench_decode() {
     Options:
           --model <DIR>  Model: a Hugging Face folder or a GGUF file
           --repeats <N>  Runs after the warm-up; the median is reported [default: 7]
+          --lora         Compute low-rank adapters (rank 16) beside the weights
+          --tokens <N>   Instead, N new tokens for each prompt
       -h, --help         Print help
       -V, --version      Print version
 
