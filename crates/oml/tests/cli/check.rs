@@ -29,6 +29,7 @@ fn from_queries_to_a_verdict() {
             "count",
             "digest",
             "epochs",
+            "frontier",
             "hits",
             "kept_share",
             "kl",

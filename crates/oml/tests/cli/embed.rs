@@ -51,14 +51,23 @@ fn a_stopped_or_killed_run_goes_on_to_the_same_model() {
     let resume = format!("{line} --resume");
     let again = || fs::remove_dir_all(place.path("marked")).unwrap();
 
-    again();
-    let mut child = start(&place, &line);
-    wait_for_an_epoch(&mut child);
-    let signalled = Command::new("kill")
-        .args(["-INT", &child.id().to_string()])
-        .status();
-    assert!(signalled.unwrap().success());
-    assert_eq!(child.wait().unwrap().code(), Some(2));
+    // On a busy machine the signal may come when nothing is left to stop.
+    let stopped = (0..10).any(|_| {
+        again();
+        let mut child = start(&place, &line);
+        wait_for_an_epoch(&mut child);
+        let _ = Command::new("kill")
+            .args(["-INT", &child.id().to_string()])
+            .status();
+        match child.wait().unwrap().code() {
+            Some(0) => false,
+            code => {
+                assert_eq!(code, Some(2));
+                true
+            }
+        }
+    });
+    assert!(stopped, "ten runs ended before they could be stopped");
     assert!(place.path("marked.state/state").is_file());
     let shown = place.run(&line);
     assert!(
