@@ -12,13 +12,13 @@ use super::tiny::{EMBED, place, place_with_a_large_weight};
 /// Enough epochs to be stopped in, each measured and saved.
 const LONG: &str = "--epochs 48 --settle-epochs 48 --evaluate-every 1 --save-seconds 0";
 
-/// Starts a run that hears SIGINT, even where what started the tests ignores it, as shells do for what runs in the background.
+/// Starts a run that hears signals, even where what started the tests ignores some, as `nohup` does and shells for what runs in the background.
 fn start(place: &Place, line: &str) -> Child {
     let oml = place.command(line);
     let mut command = Command::new("/usr/bin/env");
     command.env_clear();
     if cfg!(target_os = "linux") {
-        command.arg("--default-signal=INT");
+        command.arg("--default-signal=INT,TERM,HUP");
     }
     command.arg(oml.get_program()).args(oml.get_args());
     command.current_dir(oml.get_current_dir().unwrap());
