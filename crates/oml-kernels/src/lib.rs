@@ -29,5 +29,4 @@ pub use pack::{Form, Packed, pack, pack_with};
 pub use parallel::{for_each_chunk, for_each_chunk2, for_each_chunk3, for_each_range};
 pub use pool::Pool;
 pub use rope::rotate;
-pub use small::small_matmul;
 pub use softmax::{divergence, exp_scaled, log_sum_exp, max, sum_exp};

@@ -1,6 +1,6 @@
 //! Matrix products of operands so small that packing would cost more than the product: attention over short sequences.
 
-use crate::dispatch::{madd, versions};
+use crate::dispatch::madd;
 
 /// C[m×n] (+)= A[m×k]·B[k×n], all row-major with their strides. Blocks of 4×32 accumulators.
 /// `TURNED`: `a` holds Aᵀ, `[k×m]`, and is read down its columns.
@@ -93,29 +93,6 @@ fn block<const FMA: bool, const TURNED: bool, const M: usize, const N: usize>(
     }
 }
 
-#[inline(always)]
-#[allow(clippy::too_many_arguments)]
-fn small_matmul_body<const FMA: bool>(
-    mnk: [usize; 3],
-    a: &[f32],
-    lda: usize,
-    b: &[f32],
-    ldb: usize,
-    c: &mut [f32],
-    ldc: usize,
-    accumulate: bool,
-) {
-    product::<FMA, false>(mnk, a, lda, b, ldb, c, ldc, accumulate);
-}
-
-versions! {
-    /// C[m×n] (+)= A[m×k]·B[k×n] in f32 without packing.
-    ///
-    /// # Panics
-    /// If a slice is too short for its sizes and stride.
-    pub fn small_matmul = small_matmul_body(mnk: [usize; 3], a: &[f32], lda: usize, b: &[f32], ldb: usize, c: &mut [f32], ldc: usize, accumulate: bool)
-}
-
 /// Writes the transpose of A[rows×columns] (stride `lda`) to T[columns×rows] (stride `ldt`).
 #[inline(always)]
 pub(crate) fn transpose(
@@ -135,7 +112,27 @@ pub(crate) fn transpose(
 
 #[cfg(test)]
 mod tests {
-    use crate::Isa;
+    use super::product;
+    use crate::{Isa, dispatch::versions};
+
+    #[inline(always)]
+    #[allow(clippy::too_many_arguments)]
+    fn body<const FMA: bool>(
+        mnk: [usize; 3],
+        a: &[f32],
+        lda: usize,
+        b: &[f32],
+        ldb: usize,
+        c: &mut [f32],
+        ldc: usize,
+        accumulate: bool,
+    ) {
+        product::<FMA, false>(mnk, a, lda, b, ldb, c, ldc, accumulate);
+    }
+
+    versions! {
+        fn multiply = body(mnk: [usize; 3], a: &[f32], lda: usize, b: &[f32], ldb: usize, c: &mut [f32], ldc: usize, accumulate: bool)
+    }
 
     #[test]
     fn matches_f64_for_odd_sizes() {
@@ -156,7 +153,7 @@ mod tests {
                 let a: Vec<f32> = (0..m * lda).map(value).collect();
                 let b: Vec<f32> = (0..k.max(1) * ldb).map(|i| value(i + 77)).collect();
                 let mut c = vec![0.5; m * ldc];
-                super::small_matmul(isa, [m, n, k], &a, lda, &b, ldb, &mut c, ldc, true);
+                multiply(isa, [m, n, k], &a, lda, &b, ldb, &mut c, ldc, true);
                 for i in 0..m {
                     for j in 0..n {
                         let exact = 0.5

@@ -1,25 +1,12 @@
 //! AdamW steps against f64, on every instruction set of this processor, at sizes that no vector divides.
 
-use oml_kernels::{AdamWStep, Isa, adamw};
+mod support;
+
+use oml_kernels::{AdamWStep, adamw};
+use support::{available, random};
 
 const SIZES: [usize; 12] = [0, 1, 2, 7, 8, 15, 16, 17, 31, 33, 100, 1023];
 const STEPS: u32 = 12;
-
-fn available() -> impl Iterator<Item = Isa> {
-    Isa::ALL.into_iter().filter(|isa| isa.is_available())
-}
-
-/// Uniform in [-1, 1), from a seed.
-fn random(count: usize, seed: u64) -> Vec<f32> {
-    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-    let mut next = || {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        (state >> 40) as f32 / (1u64 << 23) as f32 - 1.0
-    };
-    (0..count).map(|_| next()).collect()
-}
 
 fn plain(step: u32) -> AdamWStep {
     AdamWStep {

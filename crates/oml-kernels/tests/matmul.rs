@@ -1,23 +1,10 @@
 //! Products, packing and reading back against f64, on every instruction set of this processor.
 
+mod support;
+
 use oml_kernels::{Form, Isa, Packed, Pool, matmul, matmul_narrow, narrow, pack, pack_with};
 use proptest::prelude::*;
-
-fn available() -> impl Iterator<Item = Isa> {
-    Isa::ALL.into_iter().filter(|isa| isa.is_available())
-}
-
-/// Uniform in [-1, 1), from a seed.
-fn random(count: usize, seed: u64) -> Vec<f32> {
-    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-    let mut next = || {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        (state >> 40) as f32 / (1u64 << 23) as f32 - 1.0
-    };
-    (0..count).map(|_| next()).collect()
-}
+use support::{available, random};
 
 /// What the instruction set stores for a value: bf16, rounded to nearest even, for AMX.
 fn stored(isa: Isa, value: f32) -> f32 {

@@ -1,34 +1,25 @@
 //! Operations of a decoder against f64, and their gradients against central differences of the f64 reference, on every
 //! instruction set of this processor.
 
+mod support;
+
 use oml_kernels::{
-    AttentionScratch, AttentionShape, Isa, attention, attention_backward, divergence, dot,
-    exp_scaled, log_sum_exp, max, narrow, rms_norm, rms_norm_backward_input,
-    rms_norm_backward_weight, rotate, swiglu, swiglu_backward, swiglu_backward_bf16, swiglu_bf16,
-    widen,
+    AttentionScratch, AttentionShape, attention, attention_backward, divergence, dot, exp_scaled,
+    log_sum_exp, max, narrow, rms_norm, rms_norm_backward_input, rms_norm_backward_weight, rotate,
+    swiglu, swiglu_backward, swiglu_backward_bf16, swiglu_bf16, widen,
 };
+use support::available;
 
 const WIDTHS: [usize; 8] = [1, 2, 15, 16, 33, 64, 100, 576];
 const EPS: f32 = 1e-5;
 /// Step of the central differences.
 const H: f64 = 1e-5;
 
-fn available() -> impl Iterator<Item = Isa> {
-    Isa::ALL.into_iter().filter(|isa| isa.is_available())
-}
-
 /// Uniform in [-2, 2), from a seed.
 fn random(count: usize, seed: u64) -> Vec<f32> {
-    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-    let mut next = || {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        (state >> 40) as f32 / (1u64 << 22) as f32 - 2.0
-    };
-    (0..count).map(|_| next()).collect()
+    let values = support::random(count, seed);
+    values.into_iter().map(|value| 2.0 * value).collect()
 }
-
 fn wide(values: &[f32]) -> Vec<f64> {
     values.iter().map(|v| f64::from(*v)).collect()
 }

@@ -28,6 +28,7 @@ use dequantise::dequantise;
 
 pub use dtype::DType;
 pub use error::CheckpointError;
+pub(crate) use hugging_face::{COMPANIONS, INDEX, WEIGHTS};
 pub use write::{Supply, write_model};
 
 /// Bytes of stored weights that are decoded at a time: a multiple of every block and of a page.

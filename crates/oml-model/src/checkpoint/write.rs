@@ -14,7 +14,7 @@ use rustix::io::Errno;
 use serde_json::{Map, Value, json};
 
 use super::safetensors::Entry;
-use super::{Checkpoint, CheckpointError, DType, TensorInfo};
+use super::{Checkpoint, CheckpointError, DType, INDEX, TensorInfo, WEIGHTS};
 
 /// Bytes of tensors in one file, as transformers cuts them.
 const SHARD_BYTES: u64 = 5_000_000_000;
@@ -69,7 +69,7 @@ pub(super) fn write_shards(
     let mut places = Map::new();
     for (index, shard) in shards.iter().enumerate() {
         let name = match shards.len() {
-            1 => "model.safetensors".to_owned(),
+            1 => WEIGHTS.to_owned(),
             several => format!("model-{:05}-of-{several:05}.safetensors", index + 1),
         };
         write_weights(&folder.path.join(&name), shard, dtype, supply, out)?;
@@ -79,10 +79,7 @@ pub(super) fn write_shards(
     }
     if shards.len() > 1 {
         let index = json!({"metadata": {"total_size": weights}, "weight_map": places});
-        files.push((
-            "model.safetensors.index.json".into(),
-            format!("{index:#}\n").into_bytes(),
-        ));
+        files.push((INDEX.into(), format!("{index:#}\n").into_bytes()));
     }
     for (name, bytes) in &files {
         let path = folder.path.join(name);

@@ -56,6 +56,9 @@ pub(crate) struct Group<B: Backend> {
     pub(crate) parts: Vec<Part<B>>,
 }
 
+/// A group with its values and the factor on what it adds.
+pub(crate) type Adapted<'a, B> = (&'a Group<B>, &'a <B as Backend>::Buffer, f32);
+
 /// The four groups of a layer.
 pub(crate) struct LayerAdapters<B: Backend> {
     pub(crate) qkv: Option<Group<B>>,
@@ -133,6 +136,15 @@ impl<B: Backend> Adapters<B> {
 }
 
 impl<B: Backend> Adapters<B> {
+    /// One of the groups of layer `n`, where there is one.
+    pub(crate) fn group(
+        &self,
+        n: usize,
+        which: impl Fn(&LayerAdapters<B>) -> Option<&Group<B>>,
+    ) -> Option<Adapted<'_, B>> {
+        which(&self.layers[n]).map(|group| (group, &self.flat, self.spec.scale()))
+    }
+
     /// Adds `scale · B·A` to a weight `[outputs, inputs]` under its Hugging Face name, from adapter values laid out as in `flat`; other tensors stay.
     pub fn merge(&self, values: &[f32], name: &str, weight: &mut [f32]) {
         let Some(stem) = name.strip_suffix(".weight") else {
@@ -208,7 +220,7 @@ fn group<B: Backend>(
 /// `y += scale · B·(A·x)` for every map of the group; `inner` receives `A·x` `[rows, inner]` for the backward pass.
 pub(crate) fn forward<B: Backend>(
     backend: &mut B,
-    adapters: (&Group<B>, &B::Buffer, f32),
+    adapters: Adapted<'_, B>,
     rows: usize,
     x: &B::Operand,
     scratch: &mut B::Operand,

@@ -4,7 +4,7 @@
 
 use super::{
     Adapters, Batch, Decoder, Layer, Sizes,
-    adapter::Group,
+    adapter::Adapted,
     forward::{LayerSaves, ensure},
 };
 use crate::backend::{
@@ -240,7 +240,6 @@ impl<B: Backend> LayerBackward<'_, '_, B> {
             sink,
             ..
         } = self;
-        let own = adapters.map(|a| (&a.layers[*n], &a.flat, a.spec.scale()));
 
         backend.swiglu(&saves.gate_up, tokens, i, &mut work.input);
         let all = Columns::all(h);
@@ -256,13 +255,11 @@ impl<B: Backend> LayerBackward<'_, '_, B> {
             Some((&mut work.d_act, Columns::all(i), false)),
             d_weight,
         );
-        if let Some((adapters, values, scale)) = own
-            && let Some(group) = &adapters.down
-        {
+        if let Some(group) = adapters.and_then(|a| a.group(*n, |l| l.down.as_ref())) {
             let inner = (&mut work.inner, &saves.inner[3], &mut work.d_inner);
             adapter_backward(
                 *backend,
-                (group, values, scale),
+                group,
                 tokens,
                 &work.dx,
                 &work.input,
@@ -282,10 +279,7 @@ impl<B: Backend> LayerBackward<'_, '_, B> {
         );
         let d_weight = full.then(|| (&work.input, sink.at(layer.gate_up_offset)));
         let d_input = Some((&mut work.d_norm, all, false));
-        let group = own.and_then(|(adapters, values, scale)| {
-            let group = adapters.gate_up.as_ref()?;
-            Some((group, values, scale))
-        });
+        let group = adapters.and_then(|a| a.group(*n, |l| l.gate_up.as_ref()));
         let bias = layer.gate_up_bias.filter(|_| full);
         if bias.is_none() && group.is_none() {
             let dy = Upstream::Gated {
@@ -347,7 +341,6 @@ impl<B: Backend> LayerBackward<'_, '_, B> {
             sink,
             ..
         } = self;
-        let own = adapters.map(|a| (&a.layers[*n], &a.flat, a.spec.scale()));
         let all = Columns::all(h);
         if let (true, Some(bias)) = (full, layer.o_bias) {
             backend.add_bias_backward(&work.dx, tokens, h, sink.at(bias));
@@ -361,13 +354,11 @@ impl<B: Backend> LayerBackward<'_, '_, B> {
             Some((&mut work.d_attended, Columns::all(query), false)),
             d_weight,
         );
-        if let Some((adapters, values, scale)) = own
-            && let Some(group) = &adapters.o
-        {
+        if let Some(group) = adapters.and_then(|a| a.group(*n, |l| l.o.as_ref())) {
             let inner = (&mut work.inner, &saves.inner[1], &mut work.d_inner);
             adapter_backward(
                 *backend,
-                (group, values, scale),
+                group,
                 tokens,
                 &work.dx,
                 &saves.attended,
@@ -407,13 +398,11 @@ impl<B: Backend> LayerBackward<'_, '_, B> {
             Some((&mut work.d_norm, all, false)),
             d_weight,
         );
-        if let Some((adapters, values, scale)) = own
-            && let Some(group) = &adapters.qkv
-        {
+        if let Some(group) = adapters.and_then(|a| a.group(*n, |l| l.qkv.as_ref())) {
             let inner = (&mut work.inner, &saves.inner[0], &mut work.d_inner);
             adapter_backward(
                 *backend,
-                (group, values, scale),
+                group,
                 tokens,
                 &work.d_qkv,
                 &work.input,
@@ -451,7 +440,7 @@ fn rows<B: Backend>(buffer: &B::Buffer, width: usize) -> Upstream<'_, B> {
 #[allow(clippy::too_many_arguments)]
 fn adapter_backward<B: Backend>(
     backend: &mut B,
-    (group, flat, scale): (&Group<B>, &B::Buffer, f32),
+    (group, flat, scale): Adapted<'_, B>,
     tokens: usize,
     dy: &B::Buffer,
     x: &B::Operand,

@@ -297,7 +297,6 @@ fn attention_half<B: Backend>(
 ) {
     let (tokens, h) = (positions.len(), sizes.hidden);
     let (width, query) = (sizes.heads.qkv_width(), sizes.heads.query_width());
-    let own = adapters.map(|a| (&a.layers[n], &a.flat, a.spec.scale()));
 
     backend.rms_norm(
         &work.x,
@@ -319,15 +318,13 @@ fn attention_half<B: Backend>(
     if let Some(bias) = layer.qkv_bias {
         backend.add_bias(&mut work.qkv, tokens, width, flat, bias);
     }
-    if let Some((adapters, values, scale)) = own
-        && let Some(group) = &adapters.qkv
-    {
+    if let Some(group) = adapters.and_then(|a| a.group(n, |l| l.qkv.as_ref())) {
         let inner = saves
             .as_deref_mut()
             .map_or(&mut work.inner, |s| &mut s.inner[0]);
         adapter::forward(
             backend,
-            (group, values, scale),
+            group,
             tokens,
             &work.input,
             &mut work.inner_operand,
@@ -375,13 +372,11 @@ fn attention_half<B: Backend>(
     if let Some(bias) = layer.o_bias {
         backend.add_bias(&mut work.x, tokens, h, flat, bias);
     }
-    if let Some((adapters, values, scale)) = own
-        && let Some(group) = &adapters.o
-    {
+    if let Some(group) = adapters.and_then(|a| a.group(n, |l| l.o.as_ref())) {
         let inner = saves.map_or(&mut work.inner, |s| &mut s.inner[1]);
         adapter::forward(
             backend,
-            (group, values, scale),
+            group,
             tokens,
             &work.input,
             &mut work.inner_operand,
@@ -404,7 +399,6 @@ fn mlp_half<B: Backend>(
     mut saves: Option<&mut LayerSaves<B>>,
 ) {
     let (h, i) = (sizes.hidden, sizes.intermediate);
-    let own = adapters.map(|a| (&a.layers[n], &a.flat, a.spec.scale()));
 
     backend.rms_norm(
         &work.x,
@@ -419,10 +413,7 @@ fn mlp_half<B: Backend>(
         Some(saves) => (&mut saves.gate_up, &mut saves.inner[2]),
         None => (&mut work.gate_up, &mut work.inner),
     };
-    let group = own.and_then(|(adapters, values, scale)| {
-        let group = adapters.gate_up.as_ref()?;
-        Some((group, values, scale))
-    });
+    let group = adapters.and_then(|a| a.group(n, |l| l.gate_up.as_ref()));
     if layer.gate_up_bias.is_none() && group.is_none() {
         backend.linear_compact(&work.input, &layer.gate_up, flat, gate_up);
     } else {
@@ -451,13 +442,11 @@ fn mlp_half<B: Backend>(
     if let Some(bias) = layer.down_bias {
         backend.add_bias(&mut work.x, tokens, h, flat, bias);
     }
-    if let Some((adapters, values, scale)) = own
-        && let Some(group) = &adapters.down
-    {
+    if let Some(group) = adapters.and_then(|a| a.group(n, |l| l.down.as_ref())) {
         let inner = saves.map_or(&mut work.inner, |s| &mut s.inner[3]);
         adapter::forward(
             backend,
-            (group, values, scale),
+            group,
             tokens,
             &work.input,
             &mut work.inner_operand,

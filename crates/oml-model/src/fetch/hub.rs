@@ -7,23 +7,9 @@ use hf_hub::api::sync::{ApiBuilder, ApiError, ApiRepo};
 use hf_hub::{Cache, Repo, RepoType};
 
 use super::{FetchError, Progress, copy};
-use crate::checkpoint::{Checkpoint, DType};
+use crate::checkpoint::{COMPANIONS, Checkpoint, DType, INDEX, WEIGHTS};
 
 const RETRIES: usize = 3;
-const INDEX: &str = "model.safetensors.index.json";
-
-/// Files beside the weights that a model may have.
-const COMPANIONS: [&str; 9] = [
-    "generation_config.json",
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "tokenizer.model",
-    "vocab.json",
-    "merges.txt",
-    "chat_template.jinja",
-];
 
 pub(super) fn fetch(
     name: &str,
@@ -91,10 +77,10 @@ pub(super) fn fetch_with(
         for file in files.iter().filter(shard) {
             get(file)?;
         }
-    } else if files.contains(&"model.safetensors") {
-        get("model.safetensors")?;
+    } else if files.contains(&WEIGHTS) {
+        get(WEIGHTS)?;
     } else {
-        return Err(missing("model.safetensors"));
+        return Err(missing(WEIGHTS));
     }
     let source = Checkpoint::open(config.parent().unwrap_or(&config))?;
     let stored = source.tensors().map(|tensor| tensor.dtype);

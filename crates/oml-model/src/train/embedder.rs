@@ -626,7 +626,7 @@ impl Embedder {
         self.finished = true;
     }
 
-    /// Whether the run is finished and can neither train nor be saved.
+    /// Whether the run is finished and does not train any more.
     pub fn is_finished(&self) -> bool {
         self.finished
     }

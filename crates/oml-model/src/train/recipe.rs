@@ -127,13 +127,7 @@ impl Default for Recipe {
 /// A recipe that cannot be followed.
 #[derive(Debug, Error, PartialEq)]
 pub enum RecipeError {
-    /// The file is too large to be a recipe.
-    #[error("recipe: {got} bytes, at most {MAX_RECIPE_BYTES} are read")]
-    TooLarge {
-        /// Bytes of the file.
-        got: usize,
-    },
-    /// Not TOML, an unknown key, or a value of another type.
+    /// It cannot be written as TOML.
     #[error("recipe: {0}")]
     Syntax(String),
     /// A value outside its range.
@@ -149,20 +143,6 @@ pub enum RecipeError {
 }
 
 impl Recipe {
-    /// Reads a recipe file.
-    ///
-    /// # Errors
-    /// A file that is too large, is not TOML, has an unknown key, or a value outside its range.
-    pub fn parse(text: &str) -> Result<Self, RecipeError> {
-        if text.len() > MAX_RECIPE_BYTES {
-            return Err(RecipeError::TooLarge { got: text.len() });
-        }
-        let recipe: Self =
-            toml::from_str(text).map_err(|e| RecipeError::Syntax(e.message().to_owned()))?;
-        recipe.validate()?;
-        Ok(recipe)
-    }
-
     /// The recipe as a file with every value.
     ///
     /// # Errors

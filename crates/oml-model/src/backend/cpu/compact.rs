@@ -1,8 +1,8 @@
 //! Activations that wait for the next operation or for the backward pass.
 
 use oml_kernels::{
-    Floats, Isa, Packed, Pool, for_each_chunk, matmul, matmul_narrow, narrow, swiglu,
-    swiglu_backward, swiglu_backward_bf16, swiglu_bf16, widen,
+    Floats, Isa, Packed, Pool, for_each_chunk, for_each_chunk2, matmul, matmul_narrow, narrow,
+    swiglu, swiglu_backward, swiglu_backward_bf16, swiglu_bf16, widen,
 };
 
 use super::ROWS;
@@ -59,14 +59,14 @@ impl Compact {
         match self {
             Self::Half(kept) => {
                 let kept = half(kept, x.len());
-                oml_kernels::for_each_chunk2(pool, (x, block), (kept, block), |i, x, kept| {
+                for_each_chunk2(pool, (x, block), (kept, block), |i, x, kept| {
                     work(i, x);
                     narrow(isa, x, kept);
                 });
             }
             Self::Full(kept) => {
                 let kept = full(kept, x.len());
-                oml_kernels::for_each_chunk2(pool, (x, block), (kept, block), |i, x, kept| {
+                for_each_chunk2(pool, (x, block), (kept, block), |i, x, kept| {
                     work(i, x);
                     kept.copy_from_slice(x);
                 });

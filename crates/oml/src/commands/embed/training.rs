@@ -109,7 +109,7 @@ pub(crate) fn embed(job: &Job<'_>, printer: &Printer) -> anyhow::Result<Outcome>
 
     let mut watch = Watch::new(&folder, &identity, course, job.recipe, printer);
     watch.best = embedder.progress().best;
-    let stopped = !is_finished(&embedder) && train(&mut embedder, &mut watch)? == Ending::Stopped;
+    let stopped = train(&mut embedder, &mut watch)? == Ending::Stopped;
     let mut course = std::mem::take(&mut watch.course);
     drop(watch);
     if stopped {
@@ -198,15 +198,6 @@ fn load(
         }
         _ => Ok(loaded?),
     }
-}
-
-/// Whether the saved run had come to its end: what was killed or failed after it goes on from there.
-fn is_finished(embedder: &Embedder) -> bool {
-    let (progress, recipe) = (embedder.progress(), embedder.recipe());
-    let settled = progress
-        .reached
-        .is_some_and(|reached| progress.epoch >= reached + recipe.settle_epochs);
-    progress.steps == 0 && (settled || progress.epoch >= recipe.epochs)
 }
 
 /// Saves a finished training whose result could not be written, and says what can be done.
