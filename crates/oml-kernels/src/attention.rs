@@ -7,10 +7,11 @@
 //! Rows of Q, K and V lie one token apart by a stride, so that a fused QKV product and a key/value cache are both read in place.
 
 use crate::{
-    dispatch::versions,
+    dispatch::{madd, versions},
     math::{exp, lane_sum},
     norm::sum_of_products,
     small::{product, transpose},
+    softmax::max_body,
 };
 
 /// Shapes shared by both directions.
@@ -26,14 +27,16 @@ pub struct AttentionShape {
     pub scale: f32,
 }
 
-/// Rows of queries handled at once: what is in flight stays in the first caches.
+/// Queries handled at once, side by side in the lanes of a row of Sᵀ: what is in flight stays in the first caches.
 const BLOCK: usize = 32;
 
 /// Working memory of one thread, grown on demand.
 #[derive(Default)]
 pub struct AttentionScratch {
-    keys: Vec<f32>,
-    values: Vec<f32>,
+    /// Qᵀ and dOᵀ of a block, `[head_dim × BLOCK]`.
+    queries: Vec<f32>,
+    gradients: Vec<f32>,
+    /// Sᵀ, then Pᵀ, and dPᵀ, then dSᵀ, of a block, `[keys × BLOCK]`.
     scores: Vec<f32>,
     other: Vec<f32>,
 }
@@ -45,30 +48,63 @@ fn grown(buffer: &mut Vec<f32>, length: usize) -> &mut [f32] {
     &mut buffer[..length]
 }
 
-fn padded(n: usize) -> usize {
-    n.next_multiple_of(16)
+/// A block of queries turned, `[d × BLOCK]`; lanes beyond its rows are 0.
+#[inline(always)]
+fn turn(rows: usize, d: usize, from: &[f32], stride: usize, to: &mut [f32]) {
+    if rows < BLOCK {
+        to.fill(0.0);
+    }
+    transpose(rows, d, from, stride, to, BLOCK);
 }
 
-/// Softmax of the first `live` elements of a row in place; the rest becomes 0.
+/// Softmax of one row in place.
 #[inline(always)]
-fn masked_softmax<const FMA: bool>(row: &mut [f32], live: usize, scale: f32) {
-    let (row, dead) = row.split_at_mut(live);
-    dead.fill(0.0);
-    let max = row
-        .iter()
-        .fold(f32::NEG_INFINITY, |a, &b| if b > a { b } else { a });
+fn softmax<const FMA: bool>(row: &mut [f32], scale: f32) {
+    let max = max_body::<FMA>(row);
     for v in row.iter_mut() {
         *v = exp::<FMA>((*v - max) * scale);
     }
-    let inverse = 1.0 / lane_sum(row.iter().copied());
+    let inverse = 1.0 / lane_sum(row);
     for v in row.iter_mut() {
         *v *= inverse;
     }
 }
 
+/// Softmax down the columns of Sᵀ in place. Lane l sees the first `seen + l` keys, of the others it gets 0.
+#[inline(always)]
+fn softmax_down<const FMA: bool>(scores: &mut [[f32; BLOCK]], seen: usize, scale: f32) {
+    let mut max = [f32::NEG_INFINITY; BLOCK];
+    for (t, row) in scores.iter_mut().enumerate() {
+        if t >= seen {
+            row[..(t + 1 - seen).min(BLOCK)].fill(f32::NEG_INFINITY);
+        }
+        for l in 0..BLOCK {
+            max[l] = if row[l] > max[l] { row[l] } else { max[l] };
+        }
+    }
+    let mut sum = [0f32; BLOCK];
+    for (t, row) in scores.iter_mut().enumerate() {
+        for l in 0..BLOCK {
+            row[l] = exp::<FMA>((row[l] - max[l]) * scale);
+        }
+        if t >= seen {
+            row[..(t + 1 - seen).min(BLOCK)].fill(0.0);
+        }
+        for l in 0..BLOCK {
+            sum[l] += row[l];
+        }
+    }
+    let inverse = sum.map(|sum| 1.0 / sum);
+    for row in scores {
+        for l in 0..BLOCK {
+            row[l] *= inverse[l];
+        }
+    }
+}
+
 #[inline(always)]
 #[allow(clippy::too_many_arguments)]
-fn forward_body<const FMA: bool>(
+fn forward_body<const FMA: bool, const WIDE: bool>(
     shape: &AttentionShape,
     scratch: &mut AttentionScratch,
     first: usize,
@@ -83,71 +119,64 @@ fn forward_body<const FMA: bool>(
 ) {
     let (d, group) = (shape.head_dim, shape.heads / shape.kv_heads);
     let total = first + queries;
-    let width = padded(total);
-    let keys = grown(&mut scratch.keys, d * width);
-    let scores = grown(&mut scratch.scores, BLOCK * width);
-    for kv in 0..shape.kv_heads {
+    let turned = grown(&mut scratch.queries, d * BLOCK);
+    let scores = grown(&mut scratch.scores, total * BLOCK);
+    for head in 0..shape.heads {
+        let kv = head / group * d;
+        let (k, v) = (&k[kv..], &v[kv..]);
         if queries == 1 {
-            // Generation: turning all cached keys for one query would cost more than the products.
-            for head in kv * group..(kv + 1) * group {
-                let q = &q[head * d..][..d];
-                for (t, score) in scores[..total].iter_mut().enumerate() {
-                    *score = sum_of_products::<FMA>(q, &k[t * kv_stride + kv * d..][..d]);
-                }
-                masked_softmax::<FMA>(&mut scores[..total], total, shape.scale);
-                let (v, out) = (&v[kv * d..], &mut out[head * d..]);
-                product::<FMA, false>(
-                    [1, d, total],
-                    scores,
-                    width,
-                    v,
-                    kv_stride,
-                    out,
-                    out_stride,
-                    false,
-                );
+            let q = &q[head * d..][..d];
+            let scores = &mut scores[..total];
+            for (t, score) in scores.iter_mut().enumerate() {
+                *score = sum_of_products::<FMA>(q, &k[t * kv_stride..][..d]);
             }
+            softmax::<FMA>(scores, shape.scale);
+            product::<FMA, WIDE, false>(
+                [1, d, total],
+                scores,
+                total,
+                v,
+                kv_stride,
+                &mut out[head * d..],
+                out_stride,
+                false,
+            );
             continue;
         }
-        transpose(total, d, &k[kv * d..], kv_stride, keys, width);
-        for head in kv * group..(kv + 1) * group {
-            for start in (0..queries).step_by(BLOCK) {
-                let rows = BLOCK.min(queries - start);
-                let live = first + start + rows;
-                product::<FMA, false>(
-                    [rows, padded(live), d],
-                    &q[start * q_stride + head * d..],
-                    q_stride,
-                    keys,
-                    width,
-                    scores,
-                    width,
-                    false,
-                );
-                for r in 0..rows {
-                    masked_softmax::<FMA>(
-                        &mut scores[r * width..][..padded(live)],
-                        first + start + r + 1,
-                        shape.scale,
-                    );
-                }
-                product::<FMA, false>(
-                    [rows, d, live],
-                    scores,
-                    width,
-                    &v[kv * d..],
-                    kv_stride,
-                    &mut out[start * out_stride + head * d..],
-                    out_stride,
-                    false,
-                );
-            }
+        for start in (0..queries).step_by(BLOCK) {
+            let rows = BLOCK.min(queries - start);
+            let seen = first + start + 1;
+            let live = first + start + rows;
+            turn(rows, d, &q[start * q_stride + head * d..], q_stride, turned);
+            product::<FMA, WIDE, false>(
+                [live, rows.next_multiple_of(16), d],
+                k,
+                kv_stride,
+                turned,
+                BLOCK,
+                scores,
+                BLOCK,
+                false,
+            );
+            let (columns, _) = scores[..live * BLOCK].as_chunks_mut();
+            softmax_down::<FMA>(columns, seen, shape.scale);
+            product::<FMA, WIDE, true>(
+                [rows, d, live],
+                scores,
+                BLOCK,
+                v,
+                kv_stride,
+                &mut out[start * out_stride + head * d..],
+                out_stride,
+                false,
+            );
         }
     }
 }
 
 #[inline(always)]
-fn backward_body<const FMA: bool>(
+#[allow(clippy::too_many_arguments)]
+fn backward_body<const FMA: bool, const WIDE: bool>(
     shape: &AttentionShape,
     scratch: &mut AttentionScratch,
     tokens: usize,
@@ -159,72 +188,70 @@ fn backward_body<const FMA: bool>(
     let (out_stride, keys_at) = (shape.heads * d, shape.heads * d);
     let values_at = keys_at + shape.kv_heads * d;
     let stride = values_at + shape.kv_heads * d;
-    let width = padded(tokens);
-    let keys = grown(&mut scratch.keys, d * width);
-    let values = grown(&mut scratch.values, d * width);
-    let p = grown(&mut scratch.scores, BLOCK * width);
-    let ds = grown(&mut scratch.other, BLOCK * width);
+    let turned = grown(&mut scratch.queries, d * BLOCK);
+    let d_turned = grown(&mut scratch.gradients, d * BLOCK);
+    let p = grown(&mut scratch.scores, tokens * BLOCK);
+    let ds = grown(&mut scratch.other, tokens * BLOCK);
     for row in d_qkv.chunks_mut(stride).take(tokens) {
         row[keys_at..].fill(0.0);
     }
-    for kv in 0..shape.kv_heads {
-        let (key, value) = (keys_at + kv * d, values_at + kv * d);
-        transpose(tokens, d, &qkv[key..], stride, keys, width);
-        transpose(tokens, d, &qkv[value..], stride, values, width);
-        for head in kv * group..(kv + 1) * group {
-            for start in (0..tokens).step_by(BLOCK) {
-                let rows = BLOCK.min(tokens - start);
-                let live = start + rows;
-                let wide = padded(live);
-                let at = start * stride + head * d;
-                let (q, d_out) = (&qkv[at..], &d_out[start * out_stride + head * d..]);
-                product::<FMA, false>([rows, wide, d], q, stride, keys, width, p, width, false);
-                product::<FMA, false>(
-                    [rows, wide, d],
-                    d_out,
-                    out_stride,
-                    values,
-                    width,
-                    ds,
-                    width,
+    for head in 0..shape.heads {
+        let kv = head / group * d;
+        let (key, value) = (keys_at + kv, values_at + kv);
+        for start in (0..tokens).step_by(BLOCK) {
+            let rows = BLOCK.min(tokens - start);
+            let live = start + rows;
+            let at = start * stride + head * d;
+            let (q, d_out) = (&qkv[at..], &d_out[start * out_stride + head * d..]);
+            turn(rows, d, q, stride, turned);
+            turn(rows, d, d_out, out_stride, d_turned);
+            let lanes = rows.next_multiple_of(16);
+            for (rows_of, turned, to) in [(key, &*turned, &mut *p), (value, d_turned, ds)] {
+                product::<FMA, WIDE, false>(
+                    [live, lanes, d],
+                    &qkv[rows_of..],
+                    stride,
+                    turned,
+                    BLOCK,
+                    to,
+                    BLOCK,
                     false,
                 );
-                for r in 0..rows {
-                    let p = &mut p[r * width..][..wide];
-                    let ds = &mut ds[r * width..][..wide];
-                    masked_softmax::<FMA>(p, start + r + 1, shape.scale);
-                    let dot = lane_sum(p.iter().zip(ds.iter()).map(|(p, g)| p * g));
-                    for (g, p) in ds.iter_mut().zip(p.iter()) {
-                        *g = shape.scale * p * (*g - dot);
-                    }
+            }
+            let (p_rows, _) = p[..live * BLOCK].as_chunks_mut::<BLOCK>();
+            let (ds_rows, _) = ds[..live * BLOCK].as_chunks_mut::<BLOCK>();
+            softmax_down::<FMA>(p_rows, start + 1, shape.scale);
+            let mut dot = [0f32; BLOCK];
+            for (p, g) in p_rows.iter().zip(ds_rows.iter()) {
+                for l in 0..BLOCK {
+                    dot[l] = madd::<FMA>(p[l], g[l], dot[l]);
                 }
-                product::<FMA, false>(
-                    [rows, d, live],
-                    ds,
-                    width,
-                    &qkv[key..],
-                    stride,
-                    &mut d_qkv[at..],
-                    stride,
-                    false,
-                );
-                product::<FMA, true>(
+            }
+            for (p, g) in p_rows.iter().zip(ds_rows) {
+                for l in 0..BLOCK {
+                    g[l] = shape.scale * p[l] * (g[l] - dot[l]);
+                }
+            }
+            product::<FMA, WIDE, true>(
+                [rows, d, live],
+                ds,
+                BLOCK,
+                &qkv[key..],
+                stride,
+                &mut d_qkv[at..],
+                stride,
+                false,
+            );
+            for (weights, rows_of, its, to) in
+                [(&*p, d_out, out_stride, value), (ds, q, stride, key)]
+            {
+                product::<FMA, WIDE, false>(
                     [live, d, rows],
-                    p,
-                    width,
-                    d_out,
-                    out_stride,
-                    &mut d_qkv[value..],
-                    stride,
-                    true,
-                );
-                product::<FMA, true>(
-                    [live, d, rows],
-                    ds,
-                    width,
-                    q,
-                    stride,
-                    &mut d_qkv[key..],
+                    weights,
+                    BLOCK,
+                    rows_of,
+                    its,
+                    &mut d_qkv[to..],
                     stride,
                     true,
                 );
@@ -239,7 +266,7 @@ versions! {
     ///
     /// # Panics
     /// If a slice is too short for its rows and stride.
-    pub fn attention = forward_body(shape: &AttentionShape, scratch: &mut AttentionScratch, first: usize, queries: usize, q: &[f32], q_stride: usize, k: &[f32], v: &[f32], kv_stride: usize, out: &mut [f32], out_stride: usize)
+    pub fn attention = forward_body[WIDE](shape: &AttentionShape, scratch: &mut AttentionScratch, first: usize, queries: usize, q: &[f32], q_stride: usize, k: &[f32], v: &[f32], kv_stride: usize, out: &mut [f32], out_stride: usize)
 }
 versions! {
     /// The gradient of [`attention`] over a whole sequence (`first` = 0) whose rows hold queries, keys and values one after another.
@@ -247,5 +274,5 @@ versions! {
     ///
     /// # Panics
     /// If a slice is too short for its rows.
-    pub fn attention_backward = backward_body(shape: &AttentionShape, scratch: &mut AttentionScratch, tokens: usize, qkv: &[f32], d_out: &[f32], d_qkv: &mut [f32])
+    pub fn attention_backward = backward_body[WIDE](shape: &AttentionShape, scratch: &mut AttentionScratch, tokens: usize, qkv: &[f32], d_out: &[f32], d_qkv: &mut [f32])
 }

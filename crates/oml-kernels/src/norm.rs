@@ -1,6 +1,9 @@
 //! RMSNorm of one row (arXiv 1910.07467): `y = x / rms(x) · w`, `rms(x) = sqrt(mean(x²) + eps)`.
 
-use crate::dispatch::{madd, versions};
+use crate::{
+    dispatch::{madd, versions},
+    math::halves,
+};
 
 #[inline(always)]
 pub(crate) fn sum_of_products<const FMA: bool>(a: &[f32], b: &[f32]) -> f32 {
@@ -13,7 +16,8 @@ pub(crate) fn sum_of_products<const FMA: bool>(a: &[f32], b: &[f32]) -> f32 {
         }
     }
     let rest: f32 = a_rest.iter().zip(b_rest).map(|(x, y)| x * y).sum();
-    lanes.iter().sum::<f32>() + rest
+    let pairs = std::array::from_fn(|l| lanes[l] + lanes[l + 16]);
+    halves(pairs) + rest
 }
 
 #[inline(always)]

@@ -1,12 +1,15 @@
 //! Matrix products of operands so small that packing would cost more than the product: attention over short sequences.
 
+#[cfg(target_arch = "x86_64")]
+mod wide;
+
 use crate::dispatch::madd;
 
-/// C[m×n] (+)= A[m×k]·B[k×n], all row-major with their strides. Blocks of 4×32 accumulators.
+/// C[m×n] (+)= A[m×k]·B[k×n], all row-major with their strides, in blocks of 8×32 accumulators where `WIDE`, else of 4×16.
 /// `TURNED`: `a` holds Aᵀ, `[k×m]`, and is read down its columns.
 #[inline(always)]
 #[allow(clippy::too_many_arguments)]
-pub(crate) fn product<const FMA: bool, const TURNED: bool>(
+pub(crate) fn product<const FMA: bool, const WIDE: bool, const TURNED: bool>(
     [m, n, k]: [usize; 3],
     a: &[f32],
     lda: usize,
@@ -17,20 +20,23 @@ pub(crate) fn product<const FMA: bool, const TURNED: bool>(
     accumulate: bool,
 ) {
     let mut i = 0;
+    while WIDE && i + 8 <= m {
+        columns::<FMA, WIDE, TURNED, 8>(i, n, k, a, lda, b, ldb, c, ldc, accumulate);
+        i += 8;
+    }
+    while i + 4 <= m {
+        columns::<FMA, WIDE, TURNED, 4>(i, n, k, a, lda, b, ldb, c, ldc, accumulate);
+        i += 4;
+    }
     while i < m {
-        if i + 4 <= m {
-            columns::<FMA, TURNED, 4>(i, n, k, a, lda, b, ldb, c, ldc, accumulate);
-            i += 4;
-        } else {
-            columns::<FMA, TURNED, 1>(i, n, k, a, lda, b, ldb, c, ldc, accumulate);
-            i += 1;
-        }
+        columns::<FMA, WIDE, TURNED, 1>(i, n, k, a, lda, b, ldb, c, ldc, accumulate);
+        i += 1;
     }
 }
 
 #[inline(always)]
 #[allow(clippy::too_many_arguments)]
-fn columns<const FMA: bool, const TURNED: bool, const M: usize>(
+fn columns<const FMA: bool, const WIDE: bool, const TURNED: bool, const M: usize>(
     i: usize,
     n: usize,
     k: usize,
@@ -43,9 +49,21 @@ fn columns<const FMA: bool, const TURNED: bool, const M: usize>(
     accumulate: bool,
 ) {
     let mut j = 0;
-    while j + 32 <= n {
-        block::<FMA, TURNED, M, 32>(i, j, k, a, lda, b, ldb, c, ldc, accumulate);
-        j += 32;
+    #[cfg(target_arch = "x86_64")]
+    if WIDE {
+        let a = &a[if TURNED { i } else { i * lda }..];
+        while j + 32 <= n {
+            let (b, c) = (&b[j..], &mut c[i * ldc + j..]);
+            // SAFETY: `WIDE` is only said where the processor has AVX-512.
+            unsafe { wide::block::<TURNED, M, 2>(k, a, lda, b, ldb, c, ldc, accumulate) };
+            j += 32;
+        }
+        while j + 16 <= n {
+            let (b, c) = (&b[j..], &mut c[i * ldc + j..]);
+            // SAFETY: as above.
+            unsafe { wide::block::<TURNED, M, 1>(k, a, lda, b, ldb, c, ldc, accumulate) };
+            j += 16;
+        }
     }
     while j + 16 <= n {
         block::<FMA, TURNED, M, 16>(i, j, k, a, lda, b, ldb, c, ldc, accumulate);
@@ -71,24 +89,29 @@ fn block<const FMA: bool, const TURNED: bool, const M: usize, const N: usize>(
     ldc: usize,
     accumulate: bool,
 ) {
-    let mut sum = [[0f32; N]; M];
+    let mut sums = [[0f32; N]; M];
+    // Cut to their length, so that its bounds are checked once.
+    let rows: [&[f32]; M] = std::array::from_fn(|r| match TURNED {
+        true => &a[..0],
+        false => &a[(i + r) * lda..][..k],
+    });
     for l in 0..k {
-        let b: &[f32; N] = b[l * ldb + j..][..N].first_chunk().unwrap_or(&[0.0; N]);
+        let b = &b[l * ldb + j..][..N];
+        let column = match TURNED {
+            true => &a[l * lda + i..][..M],
+            false => &a[..0],
+        };
         for r in 0..M {
-            let x = if TURNED {
-                a[l * lda + i + r]
-            } else {
-                a[(i + r) * lda + l]
-            };
+            let x = if TURNED { column[r] } else { rows[r][l] };
             for v in 0..N {
-                sum[r][v] = madd::<FMA>(x, b[v], sum[r][v]);
+                sums[r][v] = madd::<FMA>(x, b[v], sums[r][v]);
             }
         }
     }
-    for (r, sum) in sum.iter().enumerate() {
+    for (r, sums) in sums.iter().enumerate() {
         let c = &mut c[(i + r) * ldc + j..][..N];
         for v in 0..N {
-            c[v] = if accumulate { c[v] + sum[v] } else { sum[v] };
+            c[v] = if accumulate { c[v] + sums[v] } else { sums[v] };
         }
     }
 }
@@ -117,7 +140,7 @@ mod tests {
 
     #[inline(always)]
     #[allow(clippy::too_many_arguments)]
-    fn body<const FMA: bool>(
+    fn body<const FMA: bool, const WIDE: bool>(
         mnk: [usize; 3],
         a: &[f32],
         lda: usize,
@@ -127,11 +150,11 @@ mod tests {
         ldc: usize,
         accumulate: bool,
     ) {
-        product::<FMA, false>(mnk, a, lda, b, ldb, c, ldc, accumulate);
+        product::<FMA, WIDE, false>(mnk, a, lda, b, ldb, c, ldc, accumulate);
     }
 
     versions! {
-        fn multiply = body(mnk: [usize; 3], a: &[f32], lda: usize, b: &[f32], ldb: usize, c: &mut [f32], ldc: usize, accumulate: bool)
+        fn multiply = body[WIDE](mnk: [usize; 3], a: &[f32], lda: usize, b: &[f32], ldb: usize, c: &mut [f32], ldc: usize, accumulate: bool)
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use crate::{dispatch::versions, math::exp};
 
 #[inline(always)]
-fn max_body<const FMA: bool>(x: &[f32]) -> f32 {
+pub(crate) fn max_body<const FMA: bool>(x: &[f32]) -> f32 {
     let mut lanes = [f32::NEG_INFINITY; 32];
     let (blocks, rest) = x.as_chunks::<32>();
     for b in blocks {
