@@ -16,9 +16,10 @@ use oml_core::model::{Continuation, LanguageModel, ModelError, TokenScore};
 use oml_core::tokenizer::Tokenizer;
 use oml_kernels::{divergence, log_sum_exp};
 
-use crate::backend::{Backend, Objective, Teacher};
+use thiserror::Error;
+
 use crate::causal::{CausalModel, RequestError};
-use crate::decoder::{Batch, TrainingSequence};
+use crate::decoder::Batch;
 
 /// A measured value.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -42,7 +43,7 @@ pub struct Choice {
     pub label: usize,
 }
 
-/// A text as the windows that [`perplexity`] and [`kl`] read.
+/// A text as the windows that [`perplexity`] and [`compare`] read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Windows {
     sequences: Vec<Vec<u32>>,
@@ -105,13 +106,7 @@ pub fn perplexity(
         .into_iter()
         .map(|scores| (-log_probability(&scores), scores.len()))
         .collect();
-    let loss = mean(&losses);
-    let value = loss.value.exp();
-    Ok(Measured {
-        value,
-        standard_error: value * loss.standard_error,
-        ..loss
-    })
+    Ok(perplexity_of(mean(&losses)))
 }
 
 /// Share of questions answered rightly, by log-likelihood per character.
@@ -181,104 +176,134 @@ fn log_probability(scores: &[TokenScore]) -> f64 {
     scores.iter().map(|s| f64::from(s.log_probability)).sum()
 }
 
-/// Mean divergence KL(base ‖ model) at the scored positions, in nats. Both are of one engine.
+/// A model beside its base on one text.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Comparison {
+    /// The model's perplexity.
+    pub perplexity: Measured,
+    /// The base's.
+    pub base_perplexity: Measured,
+    /// Mean divergence KL(base ‖ model) at the scored positions, in nats.
+    pub kl: Measured,
+}
+
+/// Why two models could not be compared.
+#[derive(Debug, Error)]
+pub enum ComparisonError {
+    /// The model, or both.
+    #[error("{0}")]
+    Model(#[source] RequestError),
+    /// The base.
+    #[error("base: {0}")]
+    Base(#[source] RequestError),
+}
+
+/// Perplexity of both and the divergence between them, each text token read once by each. Both are of one engine.
 ///
 /// # Errors
-/// Either model's, vocabularies that differ, or a divergence that is not finite.
-pub fn kl(
+/// Either model's, vocabularies that differ, or a value that is not finite.
+pub fn compare(
     model: &mut CausalModel,
     base: &mut CausalModel,
     windows: &Windows,
-) -> Result<Measured, ModelError> {
+) -> Result<Comparison, ComparisonError> {
     let (own, its) = (*model.decoder().sizes(), *base.decoder().sizes());
     if own.vocabulary != its.vocabulary {
-        return Err(RequestError::Vocabulary {
+        return Err(ComparisonError::Model(RequestError::Vocabulary {
             expected: its.vocabulary,
             got: own.vocabulary,
-        }
-        .into());
+        }));
     }
+    // Per window, of all its positions: [the model's loss, the base's, the divergence].
     let mut sums = Vec::with_capacity(windows.sequences.len());
+    let mut buffer = Vec::new();
     for (index, ids) in windows.sequences.iter().enumerate() {
-        // The distribution after each token that has a successor.
-        let positions: Vec<usize> = (windows.unscored - 1..ids.len() - 1).collect();
-        let sum = if own.hidden == its.hidden {
-            for reader in [&*base, &*model] {
-                reader.check(index, ids.iter().copied(), 0)?;
-            }
-            followed(model, base, ids, &positions)
-        } else {
-            compared(model, base, ids, &positions)?
-        };
-        if !sum.is_finite() {
-            return Err(RequestError::NotFinite { index }.into());
+        let check = |reader: &CausalModel| reader.check(index, ids.iter().copied(), 0);
+        check(model).map_err(ComparisonError::Model)?;
+        check(base).map_err(ComparisonError::Base)?;
+        let sum = compared(model, base, ids, windows.unscored, &mut buffer);
+        let fault = RequestError::NotFinite { index };
+        match sum.map(f64::is_finite) {
+            [true, true, true] => sums.push((sum, ids.len() - windows.unscored)),
+            [true, false, _] => return Err(ComparisonError::Base(fault)),
+            _ => return Err(ComparisonError::Model(fault)),
         }
-        sums.push((sum, positions.len()));
     }
-    Ok(mean(&sums))
+    let of = |which: usize| {
+        let groups: Vec<(f64, usize)> = sums.iter().map(|(sum, n)| (sum[which], *n)).collect();
+        mean(&groups)
+    };
+    Ok(Comparison {
+        perplexity: perplexity_of(of(0)),
+        base_perplexity: perplexity_of(of(1)),
+        kl: of(2),
+    })
 }
 
-/// Summed divergence by the loss of training, which needs the base's hidden states only, of the model's width.
-fn followed(
-    model: &mut CausalModel,
-    base: &mut CausalModel,
-    ids: &[u32],
-    positions: &[usize],
-) -> f64 {
-    let base = base.decoder();
-    let rows = base.hidden_rows(&Batch::new([(ids, positions.to_vec())]));
-    let mut hidden = base.backend.buffer(rows.len());
-    base.backend.upload(&rows, &mut hidden, 0);
-    let objective = |(row, position): (usize, &usize)| {
-        let objective = Objective::Teacher { row, weight: 1.0 };
-        (*position, objective)
-    };
-    let sequence = TrainingSequence {
-        ids: ids.to_vec(),
-        objectives: positions.iter().enumerate().map(objective).collect(),
-    };
-    let teacher = Teacher {
-        hidden: &hidden,
-        head: base.weights.head(),
-    };
-    let batch = Batch::training(&[&sequence]);
-    let losses = model.decoder().losses(&batch, Some(teacher));
-    losses.iter().map(|row| f64::from(row.loss)).sum()
-}
-
-/// Summed divergence of models of different widths, some rows of logits at a time.
+/// Sums over the scored tokens of a window: the model's loss, the base's, the divergence. The buffer is for logits.
 fn compared(
     model: &mut CausalModel,
     base: &mut CausalModel,
     ids: &[u32],
-    positions: &[usize],
-) -> Result<f64, RequestError> {
+    unscored: usize,
+    buffer: &mut Vec<f32>,
+) -> [f64; 3] {
+    /// Rows of logits at once.
     const ROWS: usize = 256;
     let isa = model.isa();
-    let mut sum = 0.0;
-    for positions in positions.chunks(ROWS) {
-        let read = positions.last().map_or(0, |last| last + 1);
-        let request = [(ids[..read].to_vec(), positions.to_vec())];
-        let theirs: Vec<Mutex<Vec<f32>>> = positions.iter().map(|_| Mutex::default()).collect();
-        base.visit_logits(&request, &|_, p, logits| {
-            *lock(&theirs[p]) = logits.to_vec()
-        })?;
-        let values = Mutex::new(vec![0.0; positions.len()]);
-        model.visit_logits(&request, &|_, p, logits| {
-            let theirs = lock(&theirs[p]);
-            let normalisers = [log_sum_exp(isa, &theirs), log_sum_exp(isa, logits)];
-            let value = divergence(isa, &theirs, normalisers[0], logits, normalisers[1]);
-            lock(&values)[p] = f64::from(value);
-        })?;
-        sum += lock(&values).iter().sum::<f64>();
+    let (model, base) = (model.decoder(), base.decoder());
+    // The distribution after each token that a scored one follows.
+    let positions = unscored - 1..ids.len() - 1;
+    let batch = Batch::new([(ids, positions.collect())]);
+    let widths = [model.sizes().hidden, base.sizes().hidden];
+    let (own, its) = (model.hidden_rows(&batch), base.hidden_rows(&batch));
+    let vocabulary = base.sizes().vocabulary;
+    buffer.resize(vocabulary * ROWS.min(batch.picked.len()), 0.0);
+    let mut sum = [0.0; 3];
+    let parts = own
+        .chunks(ROWS * widths[0])
+        .zip(its.chunks(ROWS * widths[1]));
+    for ((own, its), next) in parts.zip(ids[unscored..].chunks(ROWS)) {
+        let theirs: Vec<_> = buffer
+            .chunks_mut(vocabulary)
+            .take(next.len())
+            .map(Mutex::new)
+            .collect();
+        base.head_rows(its, &|row, logits| {
+            lock(&theirs[row]).copy_from_slice(logits)
+        });
+        let values = Mutex::new(vec![[0.0; 3]; next.len()]);
+        model.head_rows(own, &|row, logits| {
+            let theirs = lock(&theirs[row]);
+            let id = next[row] as usize;
+            let normalisers = [log_sum_exp(isa, logits), log_sum_exp(isa, &theirs)];
+            let divergence = divergence(isa, &theirs, normalisers[1], logits, normalisers[0]);
+            let losses = [normalisers[0] - logits[id], normalisers[1] - theirs[id]];
+            lock(&values)[row] = [losses[0], losses[1], divergence].map(f64::from);
+        });
+        for row in lock(&values).iter() {
+            for (sum, value) in sum.iter_mut().zip(row) {
+                *sum += value;
+            }
+        }
     }
-    Ok(sum)
+    sum
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex
         .lock()
         .unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+/// exp of a mean loss.
+fn perplexity_of(loss: Measured) -> Measured {
+    let value = loss.value.exp();
+    Measured {
+        value,
+        standard_error: value * loss.standard_error,
+        ..loss
+    }
 }
 
 /// The mean over all items of groups given as (sum, count), with the standard error of a ratio over the groups.

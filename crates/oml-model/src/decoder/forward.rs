@@ -251,6 +251,13 @@ impl<B: Backend> Decoder<B> {
         self.visit_head(batch.picked.len(), visit);
     }
 
+    /// Calls `visit(i, logits)` for each row i of hidden rows `[R, H]` as [`Decoder::hidden_rows`] gives them, from any thread.
+    pub fn head_rows(&mut self, hidden: &[f32], visit: &(dyn Fn(usize, &[f32]) + Sync)) {
+        ensure(&self.backend, &mut self.forward.hidden, hidden.len());
+        self.backend.upload(hidden, &mut self.forward.hidden, 0);
+        self.visit_head(hidden.len() / self.sizes.hidden, visit);
+    }
+
     /// Adds tokens to cached sequences, `(slot, new ids)` each, and visits the logits after the last token of each.
     ///
     /// # Panics

@@ -10,7 +10,7 @@ use oml_kernels::Isa;
 use oml_model::{
     causal::{CausalModel, RequestError, token_score},
     checkpoint::{Checkpoint, DType, write_model},
-    eval::{Choice, Windows, choices, kl, perplexity},
+    eval::{Choice, ComparisonError, Windows, choices, compare, perplexity},
 };
 
 use crate::{
@@ -109,7 +109,21 @@ fn the_divergence_is_that_of_whole_distributions() {
                 expected += p.iter().zip(q).map(|(p, q)| p.exp() * (p - q)).sum::<f64>();
             }
         }
-        let got = kl(&mut model, &mut base, &windows).unwrap();
+        let compared = compare(&mut model, &mut base, &windows).unwrap();
+        let alone = [&mut model, &mut base].map(|model| perplexity(model, &windows).unwrap());
+        for (got, alone) in [compared.perplexity, compared.base_perplexity]
+            .iter()
+            .zip(alone)
+        {
+            assert_eq!(got.count, alone.count);
+            assert!(
+                (got.value / alone.value - 1.0).abs() < 1e-5,
+                "{got:?} {alone:?}"
+            );
+            let errors = [got.standard_error, alone.standard_error];
+            assert!((errors[0] / errors[1] - 1.0).abs() < 1e-3, "{errors:?}");
+        }
+        let got = compared.kl;
         assert_eq!(got.count, 6 * 49);
         let expected = expected / 294.0;
         assert!(
@@ -117,7 +131,8 @@ fn the_divergence_is_that_of_whole_distributions() {
             "{got:?} {expected}"
         );
         let mut same = causal(MODEL, isa);
-        assert!(kl(&mut same, &mut base, &windows).unwrap().value.abs() < 1e-6);
+        let compared = compare(&mut same, &mut base, &windows).unwrap();
+        assert!(compared.kl.value.abs() < 1e-6);
     }
 }
 
@@ -144,7 +159,14 @@ fn a_model_that_computes_no_number_is_not_measured() {
         };
         assert_eq!(fault(model.score(&[item]).unwrap_err()), 0);
         assert_eq!(fault(perplexity(&mut model, &windows).unwrap_err()), 0);
-        assert_eq!(fault(kl(&mut model, &mut base, &windows).unwrap_err()), 0);
+        assert!(matches!(
+            compare(&mut model, &mut base, &windows),
+            Err(ComparisonError::Model(RequestError::NotFinite { index: 0 }))
+        ));
+        assert!(matches!(
+            compare(&mut base, &mut model, &windows),
+            Err(ComparisonError::Base(RequestError::NotFinite { index: 0 }))
+        ));
         let question = Choice {
             goal: "1".into(),
             solutions: ["2".into(), "3".into()],

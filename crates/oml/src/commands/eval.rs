@@ -152,7 +152,7 @@ impl Utility {
     /// When the text is too short, or a model fails.
     pub(super) fn measure(
         model: &mut Opened,
-        base: Option<&mut Opened>,
+        mut base: Option<&mut Opened>,
         data: &Data,
         printer: &Printer,
     ) -> anyhow::Result<Self> {
@@ -170,27 +170,53 @@ impl Utility {
         if windows.tokens() == 0 {
             bail!("{}: expected at least two tokens of text", data.places[0]);
         }
-        let own = Ability::measure(model, &windows, data, printer)?;
-        let (mut base_ability, mut kl) = (None, None);
-        if let Some(base) = base {
-            ensure!(
-                base.tokenizer.hash() == model.tokenizer.hash(),
-                "--base: expected a model with the tokenizer of {}, got another in {}",
-                model.name,
-                base.name
-            );
-            base_ability = Some(Ability::measure(base, &windows, data, printer)?);
-            let spinner = printer.spinner(format!(
-                "Measuring the distance of {} to {}",
-                model.name, base.name
-            ));
-            kl = Some(eval::kl(&mut model.model, &mut base.model, &windows)?);
-            spinner.finish_and_clear();
-        }
+        let [text, choices] = &data.places;
+        let spinner = printer.spinner(format!("Reading {text} with {}", model.name));
+        let (perplexity, beside) = match base.as_deref_mut() {
+            None => {
+                let perplexity = eval::perplexity(&mut model.model, &windows)
+                    .with_context(|| format!("cannot measure {} on {text}", model.name))?;
+                (perplexity, None)
+            }
+            Some(base) => {
+                ensure!(
+                    base.tokenizer.hash() == model.tokenizer.hash(),
+                    "--base: expected a model with the tokenizer of {}, got another in {}",
+                    model.name,
+                    base.name
+                );
+                let compared = eval::compare(&mut model.model, &mut base.model, &windows)
+                    .with_context(|| {
+                        format!("cannot measure {} and {} on {text}", model.name, base.name)
+                    })?;
+                (compared.perplexity, Some(compared))
+            }
+        };
+        let ability = |opened: &mut Opened, perplexity| {
+            spinner.set_message(format!("Asking {} two-choice questions", opened.name));
+            let questions = &data.choices.questions;
+            let accuracy = eval::choices(&mut opened.model, &opened.tokenizer, questions)
+                .with_context(|| {
+                    format!(
+                        "cannot ask {} the questions of {choices} (two sequences each)",
+                        opened.name
+                    )
+                })?;
+            anyhow::Ok(Ability {
+                perplexity,
+                accuracy,
+            })
+        };
+        let own = ability(model, perplexity)?;
+        let base = match base.zip(beside) {
+            Some((base, compared)) => Some(ability(base, compared.base_perplexity)?),
+            None => None,
+        };
+        spinner.finish_and_clear();
         Ok(Self {
             model: own,
-            base: base_ability,
-            kl,
+            base,
+            kl: beside.map(|compared| compared.kl),
             text_basis: format!(
                 "{}, {} tokens in windows of {}",
                 data.text.name,
@@ -202,37 +228,6 @@ impl Utility {
                 data.choices.questions.len(),
                 data.choices.name
             ),
-        })
-    }
-}
-
-impl Ability {
-    fn measure(
-        opened: &mut Opened,
-        windows: &Windows,
-        data: &Data,
-        printer: &Printer,
-    ) -> anyhow::Result<Self> {
-        let [text, choices] = &data.places;
-        let spinner = printer.spinner(format!("Measuring perplexity of {}", opened.name));
-        let perplexity = eval::perplexity(&mut opened.model, windows)
-            .with_context(|| format!("cannot measure {} on {text}", opened.name))?;
-        spinner.set_message(format!("Asking {} two-choice questions", opened.name));
-        let accuracy = eval::choices(
-            &mut opened.model,
-            &opened.tokenizer,
-            &data.choices.questions,
-        )
-        .with_context(|| {
-            format!(
-                "cannot ask {} the questions of {choices} (two sequences each)",
-                opened.name
-            )
-        })?;
-        spinner.finish_and_clear();
-        Ok(Self {
-            perplexity,
-            accuracy,
         })
     }
 }

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use oml_model::checkpoint::DType;
+use oml_model::eval::Comparison;
 use serde::Serialize;
 
 use super::workbench;
@@ -138,18 +139,23 @@ struct Output {
 impl Output {
     fn new(args: &EmbedArgs, embedding: &Embedding) -> Self {
         let Embedding { utility, .. } = embedding;
+        let Comparison {
+            perplexity,
+            base_perplexity,
+            kl,
+        } = utility.measured;
         Self {
             model: args.out.display().to_string(),
             count: embedding.count,
             hits: embedding.hits,
             recall: embedding.recall(),
             base_recall: embedding.base_hits as f64 / embedding.count as f64,
-            perplexity: utility.perplexity.value,
-            perplexity_stderr: utility.perplexity.standard_error,
-            base_perplexity: utility.base_perplexity.value,
-            perplexity_ratio: utility.perplexity.value / utility.base_perplexity.value,
-            kl: utility.kl.value,
-            kl_stderr: utility.kl.standard_error,
+            perplexity: perplexity.value,
+            perplexity_stderr: perplexity.standard_error,
+            base_perplexity: base_perplexity.value,
+            perplexity_ratio: perplexity.value / base_perplexity.value,
+            kl: kl.value,
+            kl_stderr: kl.standard_error,
             text: utility.basis.clone(),
             epochs: embedding.epochs,
             steps: embedding.steps,

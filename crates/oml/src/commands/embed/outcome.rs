@@ -11,7 +11,7 @@ use oml_core::manifest::hex;
 use oml_core::manifest::model_manifest::{self, Measurement, ModelManifest};
 use oml_core::model::LanguageModel as _;
 use oml_model::checkpoint::{Checkpoint, DType, write_model};
-use oml_model::eval::{self, Measured, Windows};
+use oml_model::eval::{self, Comparison, Measured, Windows};
 use oml_model::train::Embedder;
 
 use super::super::workbench::{self, Opened};
@@ -68,9 +68,7 @@ impl Embedding {
 
 /// What the fingerprints cost, on the built-in text.
 pub(crate) struct Utility {
-    pub(crate) perplexity: Measured,
-    pub(crate) base_perplexity: Measured,
-    pub(crate) kl: Measured,
+    pub(crate) measured: Comparison,
     pub(crate) basis: String,
 }
 
@@ -204,9 +202,7 @@ fn measure(written: &mut Opened, base: &mut Opened) -> anyhow::Result<Utility> {
     let window = WINDOW.min(written.model.longest_sequence());
     let windows = Windows::new(&written.tokenizer, &text.text, window, TEXT_TOKENS)?;
     Ok(Utility {
-        perplexity: eval::perplexity(&mut written.model, &windows)?,
-        base_perplexity: eval::perplexity(&mut base.model, &windows)?,
-        kl: eval::kl(&mut written.model, &mut base.model, &windows)?,
+        measured: eval::compare(&mut written.model, &mut base.model, &windows)?,
         basis: format!(
             "{}, {} tokens in windows of {window}",
             text.name,
@@ -224,13 +220,14 @@ impl Utility {
             base,
             basis: self.basis.clone(),
         };
+        let Comparison {
+            perplexity,
+            base_perplexity,
+            kl,
+        } = self.measured;
         vec![
-            measurement(
-                "perplexity",
-                self.perplexity,
-                Some(self.base_perplexity.value),
-            ),
-            measurement("kl", self.kl, None),
+            measurement("perplexity", perplexity, Some(base_perplexity.value)),
+            measurement("kl", kl, None),
         ]
     }
 }
