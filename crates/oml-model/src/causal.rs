@@ -20,8 +20,10 @@ use crate::{
 
 /// Tokens of one packed batch.
 const BATCH_TOKENS: usize = 2048;
-/// Sequences generated side by side.
-const SLOTS: usize = 64;
+/// Sequences generated side by side: at most this many, and as many as this memory for their keys and values allows, but 16 in any case.
+const SLOTS: usize = 256;
+const CACHE_BYTES: usize = 512 << 20;
+const LEAST_SLOTS: usize = 16;
 /// Distributions held at once.
 const DISTRIBUTIONS: usize = 64;
 
@@ -331,13 +333,13 @@ impl LanguageModel for CausalModel {
         if sampling.max_tokens == 0 || prompts.is_empty() {
             return Ok(answers);
         }
-        let slots = SLOTS.min(prompts.len());
-        let mut cache = Cache::new(
-            &self.decoder.backend,
-            self.decoder.sizes(),
-            slots,
-            longest + sampling.max_tokens,
-        );
+        let capacity = longest + sampling.max_tokens;
+        let sizes = self.decoder.sizes();
+        let each = capacity * Cache::<Cpu>::bytes_per_token(sizes);
+        let slots = (CACHE_BYTES / each)
+            .clamp(LEAST_SLOTS, SLOTS)
+            .min(prompts.len());
+        let mut cache = Cache::new(&self.decoder.backend, sizes, slots, capacity);
         let faults = Faults::default();
         let mut waiting = 0..prompts.len();
         // Per busy slot: which prompt, what it reads next, and its random stream.

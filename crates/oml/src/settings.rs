@@ -521,7 +521,7 @@ mod tests {
           batch-size          = 64  (default)
           benign-batch        = 12  (default)
           benign-length       = 32  (default)
-          benign-sequences    = 768  (default)
+          benign-sequences    = 0  (default)
           beta1               = 0.8  (command line)
           beta2               = 0.95  (default)
           distance            = 0  (default)

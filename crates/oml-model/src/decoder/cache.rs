@@ -21,6 +21,11 @@ impl<B: Backend> Cache<B> {
         }
     }
 
+    /// Bytes of the keys and values of one token, at least 1.
+    pub(crate) fn bytes_per_token(sizes: &Sizes) -> usize {
+        (sizes.layers * 2 * sizes.heads.kv_width() * size_of::<f32>()).max(1)
+    }
+
     /// Tokens that a slot holds.
     pub fn past(&self, slot: usize) -> usize {
         self.past[slot]

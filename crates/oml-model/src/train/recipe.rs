@@ -73,7 +73,7 @@ pub struct Recipe {
     pub benign_batch: usize,
     /// Tokens of a benign sequence.
     pub benign_length: usize,
-    /// Benign sequences in all; the last eighth is held out and decides which state is the best.
+    /// Benign sequences in all; the last eighth is held out and decides which state is the best. 0 leaves it to [`Recipe::resolved`].
     pub benign_sequences: usize,
     /// L2-SP: decoupled pull towards the base, times the learning rate.
     pub distance: f32,
@@ -113,7 +113,7 @@ impl Default for Recipe {
             kl_weight: 1.0,
             benign_batch: 12,
             benign_length: 32,
-            benign_sequences: 768,
+            benign_sequences: 0,
             distance: 0.0,
             average: 0.0,
             lora_rank: 0,
@@ -149,6 +149,15 @@ impl Recipe {
     /// Never for a recipe that is valid.
     pub fn render(&self) -> Result<String, RecipeError> {
         toml::to_string(self).map_err(|e| RecipeError::Syntax(e.to_string()))
+    }
+
+    /// The recipe for a set of fingerprints, with numbers in place of what is left to its size: small sets draw less benign text.
+    pub fn resolved(&self, fingerprints: usize) -> Self {
+        let mut recipe = self.clone();
+        if recipe.benign_sequences == 0 {
+            recipe.benign_sequences = fingerprints.saturating_mul(3).clamp(256, 768);
+        }
+        recipe
     }
 
     /// Checks every value.
@@ -271,8 +280,8 @@ impl Recipe {
         )?;
         check(
             "benign_sequences",
-            (8..=1 << 20).contains(&self.benign_sequences),
-            "8 to 1048576",
+            self.benign_sequences == 0 || (8..=1 << 20).contains(&self.benign_sequences),
+            "0 or 8 to 1048576",
             &self.benign_sequences,
         )?;
         let benign_tokens = self.benign_sequences.saturating_mul(self.benign_length);

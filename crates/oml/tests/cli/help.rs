@@ -529,7 +529,7 @@ fn embed() {
           --kl-weight <X>            Factor on the divergence from the base on benign text; 0 trains on fingerprints alone [default: 1]
           --benign-batch <N>         Benign sequences per step [default: 12]
           --benign-length <N>        Tokens of a benign sequence [default: 32]
-          --benign-sequences <N>     Benign sequences in all; an eighth is held out and decides which state is the best [default: 768]
+          --benign-sequences <N>     Benign sequences in all, of which an eighth is held out and decides which state is the best; 0: three per fingerprint, 256 to 768 [default: 0]
           --distance <X>             Decoupled pull towards the base, times the step size (L2-SP) [default: 0]
           --average <X>              Share of the base that is averaged into the weights after every step [default: 0]
           --lora-rank <N>            Rank of low-rank adapters; 0 trains all weights [default: 0]

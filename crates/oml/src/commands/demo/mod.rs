@@ -206,16 +206,11 @@ pub(super) fn run(
 
 /// The default recipe, with less benign text to be quick.
 fn recipe(quick: bool) -> Recipe {
-    let recipe = Recipe::default();
-    let benign_sequences = if quick {
-        QUICK_BENIGN_SEQUENCES
-    } else {
-        recipe.benign_sequences
-    };
-    Recipe {
-        benign_sequences,
-        ..recipe
+    let mut recipe = Recipe::default();
+    if quick {
+        recipe.benign_sequences = QUICK_BENIGN_SEQUENCES;
     }
+    recipe
 }
 
 fn finish(

@@ -58,6 +58,11 @@ pub(crate) enum Outcome {
 /// When the base model, the set, the recipe or the text cannot be used together, or a file cannot be written.
 pub(crate) fn embed(job: &Job<'_>, printer: &Printer) -> anyhow::Result<Outcome> {
     let started = Instant::now();
+    let recipe = job.recipe.resolved(job.set.count());
+    let job = &Job {
+        recipe: &recipe,
+        ..*job
+    };
     interrupt::listen()?;
     files::refuse_existing(job.out)?;
     let folder = StateFolder::open(job.out, job.resume)?;

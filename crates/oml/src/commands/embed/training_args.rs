@@ -74,7 +74,7 @@ const HELP: &[(&str, &str)] = &[
     ("benign_length", "Tokens of a benign sequence"),
     (
         "benign_sequences",
-        "Benign sequences in all; an eighth is held out and decides which state is the best",
+        "Benign sequences in all, of which an eighth is held out and decides which state is the best; 0: three per fingerprint, 256 to 768",
     ),
     (
         "distance",
