@@ -1,10 +1,16 @@
 //! Ctrl-C: the first asks the running work to stop at a place it can resume from, the second ends the process at once.
+//!
+//! SIGTERM is heard as well, and SIGHUP unless the process was told to ignore it, as by `nohup`.
 
+use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use anyhow::Context as _;
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::flag;
 
-static REQUESTED: AtomicBool = AtomicBool::new(false);
+static REQUESTED: OnceLock<Arc<AtomicBool>> = OnceLock::new();
 
 /// Shell convention for "ended by SIGINT".
 const EXIT_AT_ONCE: i32 = 130;
@@ -14,20 +20,47 @@ const EXIT_AT_ONCE: i32 = 130;
 /// # Errors
 /// When the operating system refuses a signal handler.
 pub(crate) fn listen() -> anyhow::Result<()> {
-    let installed = ctrlc::try_set_handler(|| {
-        if REQUESTED.swap(true, Ordering::SeqCst) {
-            std::process::exit(EXIT_AT_ONCE);
-        }
+    let mut first = false;
+    let requested = REQUESTED.get_or_init(|| {
+        first = true;
+        Arc::default()
     });
-    match installed {
-        Ok(()) | Err(ctrlc::Error::MultipleHandlers) => Ok(()),
-        Err(error) => Err(error).context("cannot listen for Ctrl-C"),
+    if first {
+        hear(requested).context("cannot listen for Ctrl-C")?;
     }
+    Ok(())
+}
+
+fn hear(requested: &Arc<AtomicBool>) -> io::Result<()> {
+    let mut signals = vec![SIGINT, SIGTERM];
+    #[cfg(unix)]
+    if is_ignored(signal_hook::consts::SIGHUP) == Some(false) {
+        signals.push(signal_hook::consts::SIGHUP);
+    }
+    for signal in signals {
+        // In this order: the first signal finds the flag down.
+        flag::register_conditional_shutdown(signal, EXIT_AT_ONCE, Arc::clone(requested))?;
+        flag::register(signal, Arc::clone(requested))?;
+    }
+    Ok(())
+}
+
+/// Whether this process ignores a signal; `None` where the system does not tell.
+#[cfg(unix)]
+fn is_ignored(signal: i32) -> Option<bool> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let mask = status
+        .lines()
+        .find_map(|line| line.strip_prefix("SigIgn:"))?;
+    let mask = u64::from_str_radix(mask.trim(), 16).ok()?;
+    Some(mask >> (signal - 1) & 1 == 1)
 }
 
 /// True after the first Ctrl-C.
 pub(crate) fn requested() -> bool {
-    REQUESTED.load(Ordering::SeqCst)
+    REQUESTED
+        .get()
+        .is_some_and(|requested| requested.load(Ordering::SeqCst))
 }
 
 /// Stops between two phases of which neither leaves anything to go on from.

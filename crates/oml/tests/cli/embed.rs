@@ -12,24 +12,32 @@ use super::tiny::{EMBED, place, place_with_a_large_weight};
 /// Enough epochs to be stopped in, each measured and saved.
 const LONG: &str = "--epochs 48 --settle-epochs 48 --evaluate-every 1 --save-seconds 0";
 
-/// Starts a run that hears signals, even where what started the tests ignores some, as `nohup` does and shells for what runs in the background.
 fn start(place: &Place, line: &str) -> Child {
-    let oml = place.command(line);
-    let mut command = Command::new("/usr/bin/env");
-    command.env_clear();
-    if cfg!(target_os = "linux") {
-        command.arg("--default-signal=INT,TERM,HUP");
-    }
-    command.arg(oml.get_program()).args(oml.get_args());
-    command.current_dir(oml.get_current_dir().unwrap());
-    for (name, value) in oml.get_envs() {
-        match value {
-            Some(value) => command.env(name, value),
-            None => command.env_remove(name),
-        };
-    }
+    let mut command = place.command(line);
     command.stdout(Stdio::piped()).stderr(Stdio::piped());
     command.spawn().unwrap()
+}
+
+/// The same through `env`, which sets what a signal does at first.
+#[cfg(target_os = "linux")]
+fn start_with(place: &Place, line: &str, hangup: &str) -> Child {
+    let oml = place.command(line);
+    let mut command = Command::new("/usr/bin/env");
+    command.env_clear().arg(hangup);
+    command.arg(oml.get_program()).args(oml.get_args());
+    command.current_dir(oml.get_current_dir().unwrap());
+    command.envs(
+        oml.get_envs()
+            .filter_map(|(name, value)| Some((name, value?))),
+    );
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    command.spawn().unwrap()
+}
+
+fn signal(child: &Child, name: &str) {
+    let mut kill = Command::new("kill");
+    let sent = kill.args([name, &child.id().to_string()]).status();
+    assert!(sent.unwrap().success());
 }
 
 /// Waits until the run says that it has trained.
@@ -68,10 +76,7 @@ fn a_stopped_or_killed_run_goes_on_to_the_same_model() {
     again();
     let mut child = start(&place, &line);
     wait_for_an_epoch(&mut child);
-    let signalled = Command::new("kill")
-        .args(["-INT", &child.id().to_string()])
-        .status();
-    assert!(signalled.unwrap().success());
+    signal(&child, "-INT");
     assert_eq!(child.wait().unwrap().code(), Some(2));
     assert!(place.path("marked.state/state").is_file());
     let shown = place.run(&line);
@@ -113,6 +118,28 @@ fn a_stopped_or_killed_run_goes_on_to_the_same_model() {
     let manifest = fs::read_to_string(place.path("marked/oml-manifest.json")).unwrap();
     assert!(manifest.contains(&whole), "{manifest}");
     assert!(leftovers(&place).is_empty());
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn hanging_up_stops_a_run_unless_it_is_ignored() {
+    let place = place();
+    let line = format!("{EMBED} {LONG}");
+    for (hangup, signals) in [
+        ("--default-signal=HUP", &["-HUP"][..]),
+        // As `nohup` starts it.
+        ("--ignore-signal=HUP", &["-HUP", "-TERM"]),
+    ] {
+        let mut child = start_with(&place, &line, hangup);
+        wait_for_an_epoch(&mut child);
+        for name in signals {
+            thread::sleep(Duration::from_millis(50));
+            assert!(child.try_wait().unwrap().is_none(), "{name}");
+            signal(&child, name);
+        }
+        assert_eq!(child.wait().unwrap().code(), Some(2));
+        fs::remove_dir_all(place.path("marked.state")).unwrap();
+    }
 }
 
 #[cfg(unix)]
