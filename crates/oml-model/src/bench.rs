@@ -13,9 +13,10 @@
 
 use oml_core::model::{LanguageModel, ModelError, Sampling};
 use oml_kernels::{Floats, Form, Packed, Pool, for_each_chunk, matmul, pack};
+use thiserror::Error;
 
 use crate::backend::{Cpu, Directions, Objective};
-use crate::causal::CausalModel;
+use crate::causal::{CausalModel, RequestError, longest_sequence};
 use crate::checkpoint::Checkpoint;
 use crate::decoder::{
     AdapterSpec, Adapters, Decoder, LoadError, Mode, Sizes, TARGET_MODULES, TrainingSequence,
@@ -44,6 +45,17 @@ pub struct Work {
     pub bytes: f64,
 }
 
+/// Why a workload cannot be run on a model.
+#[derive(Debug, Error)]
+pub enum BenchError {
+    /// The model could not be loaded.
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    /// It does not read sequences of that length.
+    #[error("the workload does not fit: {0}")]
+    Request(#[from] RequestError),
+}
+
 /// One training step, ready to run again and again.
 pub struct Step {
     trainer: Trainer<Cpu>,
@@ -55,13 +67,13 @@ impl Step {
     /// W1, or an embedding batch of `tokens` packed tokens; on all parameters, or on low-rank adapters of all maps.
     ///
     /// # Errors
-    /// Whatever the checkpoint refuses.
+    /// Whatever the checkpoint refuses, or a sequence longer than the model takes.
     pub fn new(
         engine: &Engine,
         checkpoint: &Checkpoint,
         tokens: Option<usize>,
         lora: bool,
-    ) -> Result<Self, LoadError> {
+    ) -> Result<Self, BenchError> {
         let mut backend = engine.cpu();
         let mode = if lora {
             Mode::Frozen(Directions::Both)
@@ -87,6 +99,11 @@ impl Step {
                     .collect()
             }
         };
+        let limit = longest_sequence(checkpoint.config());
+        let mut lengths = sequences.iter().map(|s| s.ids.len()).enumerate();
+        if let Some((index, got)) = lengths.find(|(_, got)| *got > limit) {
+            return Err(RequestError::TooLong { index, got, limit }.into());
+        }
         let work = step_work(&sizes, &sequences, lora);
         Ok(Self {
             trainer: Trainer::new(decoder, AdamWOptions::default(), MICRO_BATCH),

@@ -259,3 +259,22 @@ fn settings_file_that_is_missing() {
       caused by: No such file or directory (os error 2)
     ");
 }
+
+#[test]
+fn workload_longer_than_the_model_reads() {
+    let place = super::tiny::place();
+    let path = place.path("base/config.json");
+    let config = fs::read_to_string(&path).unwrap();
+    let short = config.replace(
+        r#""max_position_embeddings":256"#,
+        r#""max_position_embeddings":40"#,
+    );
+    assert_ne!(short, config);
+    fs::write(&path, short).unwrap();
+    insta::assert_snapshot!(place.run("bench step --model base"), @"
+    exit: 2
+    --- stdout
+    --- stderr
+    error: the workload does not fit: sequence 0: 48 tokens, the model takes at most 40
+    ");
+}
