@@ -1,10 +1,17 @@
 //! Embedding fingerprints: epochs over the set with benign text mixed in, measured as they go, the best state kept.
 
+mod items;
+mod walk;
+
+pub use walk::Walk;
+
 use oml_core::fingerprint::FingerprintSet;
 use oml_kernels::Floats;
 use thiserror::Error;
 
-use super::{AdamWOptions, BenignText, Pull, Recipe, RecipeError, Trainer, trainer::Part};
+use items::{ensure_readable, followers, items};
+
+use super::{AdamWOptions, BenignText, Pull, Recipe, RecipeError, Trainer};
 use crate::{
     backend::{Backend, Cpu, Directions, Objective, RowLoss, Teacher, Weight},
     causal::{CausalModel, RequestError, longest_sequence},
@@ -15,11 +22,6 @@ use crate::{
     engine::Engine,
     sampler::SequenceRandom,
 };
-
-/// Sixteenths of the way from the base that are kept beyond what recall needs, so that rounding and later training do not undo it.
-const MARGIN: u32 = 2;
-/// Parameters blended at a time.
-const BLEND: usize = 1 << 16;
 
 /// Why embedding could not begin or go on.
 #[derive(Debug, Error)]
@@ -78,15 +80,6 @@ impl Measured {
         let (own, its) = (self.recall.min(target), other.recall.min(target));
         own > its || (own == its && self.divergence < other.divergence)
     }
-}
-
-/// The straight way from the base (0) to the best state (16), as far as it was measured.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Walk {
-    /// Sixteenths of the way that are kept.
-    pub kept: u32,
-    /// Sixteenths of the way and what was measured there, in ascending order: the frontier between recall and divergence.
-    pub points: Vec<(u32, Measured)>,
 }
 
 /// What a run reports while it goes on.
@@ -565,61 +558,6 @@ impl Embedder {
         }
     }
 
-    /// Walks from the best state back towards the base as far as recall holds, less a margin, and keeps the state it ends at: the same
-    /// fingerprints with less divergence from the base (WiSE-FT, arXiv 2109.01903, applied after training).
-    ///
-    /// Returns what was measured on the way; `None` where no state was measured before. What training alone needs is freed first, so the
-    /// run is finished: it does not train any more.
-    ///
-    /// # Errors
-    /// Whatever the base checkpoint refuses.
-    pub fn interpolate(&mut self, base: &Checkpoint) -> Result<Option<Walk>, LoadError> {
-        self.finish();
-        let (Some(best), Some(start)) = (self.best.take(), self.progress.best) else {
-            return Ok(None);
-        };
-        let base = self.base_parameters(base, &best)?;
-        let mut values = vec![0.0; BLEND.min(best.len())];
-        let mut points = vec![(16, start)];
-        let mut blend = |embedder: &mut Self, sixteenths: u32| {
-            let share = sixteenths as f32 / 16.0;
-            for (part, (best, base)) in best.chunks(BLEND).zip(base.chunks(BLEND)).enumerate() {
-                let values = &mut values[..best.len()];
-                for (value, (own, base)) in values.iter_mut().zip(best.iter().zip(base)) {
-                    *value = base + share * (own - base);
-                }
-                embedder.trainer.put(Part::Parameters, part * BLEND, values);
-            }
-            let measured = embedder.evaluate();
-            points.retain(|(point, _)| *point != sixteenths);
-            points.push((sixteenths, measured));
-            measured
-        };
-        let wanted = start.recall.min(self.recipe.target_recall);
-        let (mut fails, mut holds) = (0, 16);
-        while holds - fails > 1 {
-            let middle = (fails + holds) / 2;
-            if blend(self, middle).recall >= wanted {
-                holds = middle
-            } else {
-                fails = middle
-            }
-        }
-        // Recall need not be monotone along the way: the share that is kept is measured itself.
-        let mut share = (holds + MARGIN).min(16);
-        let mut measured = blend(self, share);
-        if measured.recall < wanted {
-            share = 16;
-            measured = blend(self, share);
-        }
-        self.progress.best = Some(measured);
-        points.sort_by_key(|(point, _)| *point);
-        Ok(Some(Walk {
-            kept: share,
-            points,
-        }))
-    }
-
     /// Frees what training alone needs.
     fn finish(&mut self) {
         self.trainer.finish();
@@ -629,31 +567,6 @@ impl Embedder {
     /// Whether the run is finished and does not train any more.
     pub fn is_finished(&self) -> bool {
         self.finished
-    }
-
-    /// The base in the shape of what is trained: its weights, or adapters whose B is zero.
-    fn base_parameters(&self, base: &Checkpoint, best: &[f32]) -> Result<Vec<f32>, LoadError> {
-        match &self.trainer.decoder.adapters {
-            None => {
-                let mut values = vec![0.0; best.len()];
-                for entry in &self.trainer.decoder.weights.map.entries {
-                    base.read_f32(&entry.name, &mut values[entry.range()])?;
-                }
-                Ok(values)
-            }
-            Some(adapters) => {
-                let mut values = best.to_vec();
-                for entry in adapters
-                    .map
-                    .entries
-                    .iter()
-                    .filter(|e| e.name.ends_with(".lora_B.weight"))
-                {
-                    values[entry.range()].fill(0.0);
-                }
-                Ok(values)
-            }
-        }
     }
 
     /// A tensor of the best state (or of the present one where there is none, as after [`Embedder::interpolate`]) under its Hugging Face name, adapters merged.
@@ -699,109 +612,6 @@ fn shuffle(items: &mut [usize], random: &mut SequenceRandom) {
     for i in (1..items.len()).rev() {
         items.swap(i, (random.next_u64() % (i as u64 + 1)) as usize);
     }
-}
-
-/// One training item per response.
-fn items(
-    set: &FingerprintSet,
-    limit: usize,
-    vocabulary: usize,
-) -> Result<(Vec<TrainingSequence>, Vec<usize>), EmbedError> {
-    let (mut items, mut owners) = (Vec::new(), Vec::new());
-    for (owner, fingerprint) in set.fingerprints().iter().enumerate() {
-        for response in &fingerprint.responses {
-            let (query, answer) = (&fingerprint.query_ids, &response.ids);
-            let ids: Vec<u32> = query
-                .iter()
-                .chain(&answer[..answer.len() - 1])
-                .copied()
-                .collect();
-            let error = |source| EmbedError::Fingerprint {
-                index: fingerprint.index as u64,
-                source,
-            };
-            if let Some(got) = ids
-                .iter()
-                .chain(answer)
-                .find(|id| **id as usize >= vocabulary)
-            {
-                return Err(error(RequestError::Token {
-                    got: *got,
-                    vocabulary,
-                }));
-            }
-            if ids.len() > limit {
-                return Err(error(RequestError::TooLong {
-                    index: owner,
-                    got: ids.len(),
-                    limit,
-                }));
-            }
-            let objectives = answer
-                .iter()
-                .enumerate()
-                .map(|(i, id)| {
-                    (
-                        query.len() - 1 + i,
-                        Objective::Token {
-                            id: *id,
-                            weight: 1.0,
-                        },
-                    )
-                })
-                .collect();
-            items.push(TrainingSequence { ids, objectives });
-            owners.push(owner);
-        }
-    }
-    Ok((items, owners))
-}
-
-/// Every benign sequence has a token that another follows, and fits the model.
-fn ensure_readable(benign: &BenignText, limit: usize, vocabulary: usize) -> Result<(), EmbedError> {
-    for (index, ids) in benign.sequences.iter().enumerate() {
-        let unknown = ids.iter().find(|id| **id as usize >= vocabulary);
-        let source = match unknown {
-            Some(got) => RequestError::Token {
-                got: *got,
-                vocabulary,
-            },
-            None if ids.len() < 2 => RequestError::Empty { index },
-            None if ids.len() > limit => RequestError::TooLong {
-                index,
-                got: ids.len(),
-                limit,
-            },
-            None => continue,
-        };
-        return Err(EmbedError::Benign { source });
-    }
-    Ok(())
-}
-
-/// Benign sequences whose every position follows the base model.
-fn followers(benign: &BenignText) -> Vec<TrainingSequence> {
-    let mut row = 0;
-    benign
-        .sequences
-        .iter()
-        .map(|s| {
-            let ids = s[..s.len() - 1].to_vec();
-            let objectives = (0..ids.len())
-                .map(|p| {
-                    (
-                        p,
-                        Objective::Teacher {
-                            row: row + p,
-                            weight: 1.0,
-                        },
-                    )
-                })
-                .collect();
-            row += ids.len();
-            TrainingSequence { ids, objectives }
-        })
-        .collect()
 }
 
 /// The base model's head, frozen.
