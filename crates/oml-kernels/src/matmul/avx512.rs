@@ -39,6 +39,13 @@ impl Kernel for Avx512 {
 /// As [`Kernel::tile`] with `rows` = R.
 #[target_feature(enable = "avx512f")]
 unsafe fn tile<const R: usize>(inner: usize, a: *const f32, b: *const f32, c: Tile) {
+    // C arrives while products are computed.
+    for r in 0..R {
+        let row = c.fetch.wrapping_add(r * c.stride);
+        for v in 0..3 {
+            _mm_prefetch::<_MM_HINT_ET0>(row.wrapping_add(16 * v).cast());
+        }
+    }
     let mut sums = [[_mm512_setzero_ps(); 3]; R];
     for i in 0..inner {
         // SAFETY: group `i` of each panel.
