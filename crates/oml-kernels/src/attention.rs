@@ -125,6 +125,7 @@ fn forward_body<const FMA: bool, const WIDE: bool>(
         let kv = head / group * d;
         let (k, v) = (&k[kv..], &v[kv..]);
         if queries == 1 {
+            // Generation: one query would leave the lanes empty.
             let q = &q[head * d..][..d];
             let scores = &mut scores[..total];
             for (t, score) in scores.iter_mut().enumerate() {

@@ -48,38 +48,39 @@ fn columns<const FMA: bool, const WIDE: bool, const TURNED: bool, const M: usize
     ldc: usize,
     accumulate: bool,
 ) {
+    let (a, c) = (&a[if TURNED { i } else { i * lda }..], &mut c[i * ldc..]);
     let mut j = 0;
     #[cfg(target_arch = "x86_64")]
     if WIDE {
-        let a = &a[if TURNED { i } else { i * lda }..];
         while j + 32 <= n {
-            let (b, c) = (&b[j..], &mut c[i * ldc + j..]);
             // SAFETY: `WIDE` is only said where the processor has AVX-512.
-            unsafe { wide::block::<TURNED, M, 2>(k, a, lda, b, ldb, c, ldc, accumulate) };
+            unsafe {
+                wide::block::<TURNED, M, 2>(k, a, lda, &b[j..], ldb, &mut c[j..], ldc, accumulate)
+            };
             j += 32;
         }
         while j + 16 <= n {
-            let (b, c) = (&b[j..], &mut c[i * ldc + j..]);
             // SAFETY: as above.
-            unsafe { wide::block::<TURNED, M, 1>(k, a, lda, b, ldb, c, ldc, accumulate) };
+            unsafe {
+                wide::block::<TURNED, M, 1>(k, a, lda, &b[j..], ldb, &mut c[j..], ldc, accumulate)
+            };
             j += 16;
         }
     }
     while j + 16 <= n {
-        block::<FMA, TURNED, M, 16>(i, j, k, a, lda, b, ldb, c, ldc, accumulate);
+        block::<FMA, TURNED, M, 16>(k, a, lda, &b[j..], ldb, &mut c[j..], ldc, accumulate);
         j += 16;
     }
     while j < n {
-        block::<FMA, TURNED, M, 1>(i, j, k, a, lda, b, ldb, c, ldc, accumulate);
+        block::<FMA, TURNED, M, 1>(k, a, lda, &b[j..], ldb, &mut c[j..], ldc, accumulate);
         j += 1;
     }
 }
 
+/// M rows by N columns of C, from the first elements of the slices on.
 #[inline(always)]
 #[allow(clippy::too_many_arguments)]
 fn block<const FMA: bool, const TURNED: bool, const M: usize, const N: usize>(
-    i: usize,
-    j: usize,
     k: usize,
     a: &[f32],
     lda: usize,
@@ -93,12 +94,12 @@ fn block<const FMA: bool, const TURNED: bool, const M: usize, const N: usize>(
     // Cut to their length, so that its bounds are checked once.
     let rows: [&[f32]; M] = std::array::from_fn(|r| match TURNED {
         true => &a[..0],
-        false => &a[(i + r) * lda..][..k],
+        false => &a[r * lda..][..k],
     });
     for l in 0..k {
-        let b = &b[l * ldb + j..][..N];
+        let b = &b[l * ldb..][..N];
         let column = match TURNED {
-            true => &a[l * lda + i..][..M],
+            true => &a[l * lda..][..M],
             false => &a[..0],
         };
         for r in 0..M {
@@ -109,7 +110,7 @@ fn block<const FMA: bool, const TURNED: bool, const M: usize, const N: usize>(
         }
     }
     for (r, sums) in sums.iter().enumerate() {
-        let c = &mut c[(i + r) * ldc + j..][..N];
+        let c = &mut c[r * ldc..][..N];
         for v in 0..N {
             c[v] = if accumulate { c[v] + sums[v] } else { sums[v] };
         }

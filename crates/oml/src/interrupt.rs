@@ -20,15 +20,11 @@ const EXIT_AT_ONCE: i32 = 130;
 /// # Errors
 /// When the operating system refuses a signal handler.
 pub(crate) fn listen() -> anyhow::Result<()> {
-    let mut first = false;
-    let requested = REQUESTED.get_or_init(|| {
-        first = true;
-        Arc::default()
-    });
-    if first {
-        hear(requested).context("cannot listen for Ctrl-C")?;
+    let requested = Arc::default();
+    match REQUESTED.set(Arc::clone(&requested)) {
+        Ok(()) => hear(&requested).context("cannot listen for Ctrl-C"),
+        Err(_) => Ok(()),
     }
-    Ok(())
 }
 
 fn hear(requested: &Arc<AtomicBool>) -> io::Result<()> {
