@@ -221,24 +221,23 @@ pub trait Backend {
         eps: f32,
         y: &mut Self::Operand,
     );
-    /// RMSNorm of the picked rows of `x` into `y` `[R, width]`.
+    /// RMSNorm of `rows` rows of `x` into a buffer.
     #[allow(clippy::too_many_arguments)]
     fn rms_norm_rows(
         &mut self,
         x: &Self::Buffer,
-        picked: &[usize],
+        rows: usize,
         width: usize,
         parameters: &Self::Buffer,
         offset: usize,
         eps: f32,
         y: &mut Self::Buffer,
     );
-    /// Adds to `dx` the input gradient of RMSNorm for `dy` `[R, width]`, row i belonging to row `picked[i]` of x (all rows where `None`).
+    /// Adds to `dx` the input gradient of RMSNorm for `dy`.
     #[allow(clippy::too_many_arguments)]
     fn rms_norm_backward(
         &mut self,
         x: &Self::Buffer,
-        picked: Option<&[usize]>,
         rows: usize,
         width: usize,
         parameters: &Self::Buffer,
@@ -305,6 +304,17 @@ pub trait Backend {
         columns: Columns,
         scale: f32,
         y: &mut [&mut Self::Operand],
+    );
+    /// `y[i] = x[picked[i]]`, rows of `width` values.
+    fn gather(&mut self, x: &Self::Buffer, picked: &[usize], width: usize, y: &mut Self::Buffer);
+    /// The gradient of [`Backend::gather`]: `dx[t] = Σ dy[i]` over the i with `picked[i] = t`, for all `rows` rows of dx.
+    fn gather_backward(
+        &mut self,
+        dy: &Self::Buffer,
+        picked: &[usize],
+        width: usize,
+        dx: &mut Self::Buffer,
+        rows: usize,
     );
     /// Sets the first `length` values to zero.
     fn clear(&mut self, buffer: &mut Self::Buffer, length: usize);

@@ -13,13 +13,13 @@ use crate::backend::{
 
 /// Working memory of a backward pass.
 pub(super) struct BackwardWork<B: Backend> {
-    /// Gradient of the residual stream, `[T, H]`.
+    /// Gradient of the residual stream, `[T, H]`; above the last layer's attention `[R, H]`.
     dx: B::Buffer,
     /// Gradient of a norm's output, `[T, H]`.
     d_norm: B::Buffer,
     /// Gradient of QKV before rotation, `[T, qkv_width]`.
     d_qkv: B::Buffer,
-    /// Gradient of the attention's output, `[T, query_width]`.
+    /// Gradient of the attention's output, `[T, query_width]`, with room to change places with `d_qkv`.
     d_attended: B::Buffer,
     /// Gradient of gate and up, `[T, 2·I]`, where more than one product reads it.
     d_gate_up: B::Buffer,
@@ -51,18 +51,18 @@ impl<B: Backend> BackwardWork<B> {
         }
     }
 
-    fn reserve(&mut self, backend: &B, sizes: &Sizes, tokens: usize, picked: usize, inner: usize) {
+    fn reserve(&mut self, backend: &B, sizes: &Sizes, tokens: usize, inner: usize) {
         for (buffer, width) in [
             (&mut self.dx, sizes.hidden),
             (&mut self.d_norm, sizes.hidden),
             (&mut self.d_qkv, sizes.heads.qkv_width()),
-            (&mut self.d_attended, sizes.heads.query_width()),
+            (&mut self.d_attended, sizes.heads.qkv_width()),
             (&mut self.d_act, sizes.intermediate),
+            (&mut self.d_hidden, sizes.hidden),
             (&mut self.d_inner, inner),
         ] {
             ensure(backend, buffer, tokens * width);
         }
-        ensure(backend, &mut self.d_hidden, picked * sizes.hidden);
     }
 }
 
@@ -133,8 +133,7 @@ impl<B: Backend> Decoder<B> {
         work.reserve(
             backend,
             sizes,
-            tokens,
-            batch.picked.len(),
+            tokens.max(batch.picked.len()),
             adapters.map_or(0, |a| 3 * a.spec.rank),
         );
         let full = adapters.is_none();
@@ -160,12 +159,11 @@ impl<B: Backend> Decoder<B> {
             d_head,
         );
 
-        backend.clear(&mut work.dx, tokens * h);
-        let d_norm = full.then(|| sink.at(weights.final_norm));
         let rows = batch.picked.len();
+        backend.clear(&mut work.dx, rows * h);
+        let d_norm = full.then(|| sink.at(weights.final_norm));
         backend.rms_norm_backward(
             &forward.x,
-            Some(&batch.picked),
             rows,
             h,
             &weights.flat,
@@ -176,6 +174,7 @@ impl<B: Backend> Decoder<B> {
             d_norm,
         );
         for (n, layer) in weights.layers.iter().enumerate().rev() {
+            let last = n + 1 == sizes.layers;
             let mut step = LayerBackward {
                 backend,
                 layer,
@@ -186,9 +185,13 @@ impl<B: Backend> Decoder<B> {
                 saves: &saves[n],
                 work,
                 sink: &mut sink,
-                tokens,
+                tokens: if last { rows } else { tokens },
             };
             step.mlp();
+            step.output();
+            if last {
+                step.spread(&batch.picked, tokens);
+            }
             step.attention(&batch.layout, rope, &batch.positions);
         }
         if full {
@@ -313,7 +316,6 @@ impl<B: Backend> LayerBackward<'_, '_, B> {
         let d_norm = full.then(|| sink.at(layer.post_norm));
         backend.rms_norm_backward(
             &saves.middle,
-            None,
             tokens,
             h,
             flat,
@@ -325,23 +327,21 @@ impl<B: Backend> LayerBackward<'_, '_, B> {
         );
     }
 
-    /// Backward of `x += O · attention(rope(QKV · norm(x)))`.
-    fn attention(&mut self, layout: &Layout, rope: &RopeTable, positions: &[u32]) {
+    /// Backward of `x += O · attended`: `dx` stays as it is.
+    fn output(&mut self) {
         let (h, tokens, full) = (self.sizes.hidden, self.tokens, self.full());
-        let (width, query) = (self.sizes.heads.qkv_width(), self.sizes.heads.query_width());
+        let query = self.sizes.heads.query_width();
         let Self {
             backend,
             layer,
             n,
             flat,
             adapters,
-            sizes,
             saves,
             work,
             sink,
             ..
         } = self;
-        let all = Columns::all(h);
         if let (true, Some(bias)) = (full, layer.o_bias) {
             backend.add_bias_backward(&work.dx, tokens, h, sink.at(bias));
         }
@@ -367,6 +367,42 @@ impl<B: Backend> LayerBackward<'_, '_, B> {
                 sink,
             );
         }
+    }
+
+    /// Puts the gradients of the picked rows where these lie among all `tokens` rows of the batch.
+    fn spread(&mut self, picked: &[usize], tokens: usize) {
+        let Self {
+            backend,
+            sizes,
+            work,
+            ..
+        } = self;
+        let (h, query) = (sizes.hidden, sizes.heads.query_width());
+        backend.gather_backward(&work.dx, picked, h, &mut work.d_norm, tokens);
+        std::mem::swap(&mut work.dx, &mut work.d_norm);
+        let d_attended = &work.d_attended;
+        backend.gather_backward(d_attended, picked, query, &mut work.d_qkv, tokens);
+        std::mem::swap(&mut work.d_attended, &mut work.d_qkv);
+        self.tokens = tokens;
+    }
+
+    /// Backward of `x += attention(rope(QKV · norm(x)))`, the gradient of attention's output being known.
+    fn attention(&mut self, layout: &Layout, rope: &RopeTable, positions: &[u32]) {
+        let (h, tokens, full) = (self.sizes.hidden, self.tokens, self.full());
+        let width = self.sizes.heads.qkv_width();
+        let Self {
+            backend,
+            layer,
+            n,
+            flat,
+            adapters,
+            sizes,
+            saves,
+            work,
+            sink,
+            ..
+        } = self;
+        let all = Columns::all(h);
         backend.attention_backward(
             &saves.qkv,
             layout,
@@ -414,7 +450,6 @@ impl<B: Backend> LayerBackward<'_, '_, B> {
         let d_norm = full.then(|| sink.at(layer.input_norm));
         backend.rms_norm_backward(
             &saves.x,
-            None,
             tokens,
             h,
             flat,

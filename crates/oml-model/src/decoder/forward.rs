@@ -6,13 +6,13 @@ use crate::backend::{Backend, CachedRows, Columns, Layout, Role, RopeTable};
 /// Working memory of a forward pass over at most `tokens` tokens.
 pub(super) struct ForwardWork<B: Backend> {
     tokens: usize,
-    /// Residual stream, `[T, H]`.
+    /// Residual stream, `[T, H]`; after the last layer's attention only the picked rows, `[R, H]`.
     pub(super) x: B::Buffer,
     /// Normed rows, then activations.
     input: B::Operand,
     /// `[T, (heads + 2·kv_heads)·head_dim]`.
     qkv: B::Buffer,
-    /// `[T, heads·head_dim]`.
+    /// `[T, heads·head_dim]`, with room to change places with `qkv`.
     attended: B::Buffer,
     /// `[T, 2·I]`.
     gate_up: B::Compact,
@@ -82,16 +82,32 @@ impl<B: Backend> ForwardWork<B> {
         if tokens > self.tokens {
             self.tokens = tokens;
             ensure(backend, &mut self.x, tokens * sizes.hidden);
+            ensure(backend, &mut self.hidden, tokens * sizes.hidden);
             ensure(backend, &mut self.qkv, tokens * sizes.heads.qkv_width());
             ensure(
                 backend,
                 &mut self.attended,
-                tokens * sizes.heads.query_width(),
+                tokens * sizes.heads.qkv_width(),
             );
         }
         if let Some(adapters) = adapters {
             ensure(backend, &mut self.inner, tokens * 3 * adapters.spec.rank);
         }
+    }
+}
+
+impl<B: Backend> ForwardWork<B> {
+    /// Goes on with the picked rows alone, of the residual stream and of the attention's output.
+    fn keep_picked(&mut self, backend: &mut B, sizes: &Sizes, picked: &[usize]) {
+        backend.gather(&self.x, picked, sizes.hidden, &mut self.hidden);
+        std::mem::swap(&mut self.x, &mut self.hidden);
+        backend.gather(
+            &self.attended,
+            picked,
+            sizes.heads.query_width(),
+            &mut self.qkv,
+        );
+        std::mem::swap(&mut self.attended, &mut self.qkv);
     }
 }
 
@@ -189,17 +205,16 @@ impl<B: Backend> Decoder<B> {
         } = self;
         let (tokens, h) = (ids.len(), sizes.hidden);
         let adapters = adapters.as_ref();
-        forward.reserve(backend, sizes, adapters, tokens);
-        ensure(backend, &mut forward.hidden, picked.len() * h);
+        forward.reserve(backend, sizes, adapters, tokens.max(picked.len()));
         rope.reserve(positions.iter().max().map_or(0, |p| *p as usize + 1));
         backend.embed(ids, &weights.embedding, &weights.flat, &mut forward.x);
         for (n, layer) in weights.layers.iter().enumerate() {
             let mut saves = if keep { saves.get_mut(n) } else { None };
             if let Some(saves) = saves.as_deref_mut() {
-                saves.reserve(backend, sizes, adapters, tokens);
+                saves.reserve(backend, sizes, adapters, tokens.max(picked.len()));
                 backend.copy(&forward.x, tokens * h, &mut saves.x);
             }
-            attention_half(
+            attention_part(
                 backend,
                 layer,
                 n,
@@ -211,24 +226,41 @@ impl<B: Backend> Decoder<B> {
                 saves.as_deref_mut(),
                 attend,
             );
-            if let Some(saves) = saves.as_deref_mut() {
-                backend.copy(&forward.x, tokens * h, &mut saves.middle);
-            }
-            mlp_half(
+            let rows = if n + 1 < sizes.layers {
+                tokens
+            } else {
+                forward.keep_picked(backend, sizes, picked);
+                picked.len()
+            };
+            output_part(
                 backend,
                 layer,
                 n,
                 &weights.flat,
                 adapters,
                 sizes,
-                tokens,
+                rows,
+                forward,
+                saves.as_deref_mut(),
+            );
+            if let Some(saves) = saves.as_deref_mut() {
+                backend.copy(&forward.x, rows * h, &mut saves.middle);
+            }
+            mlp_part(
+                backend,
+                layer,
+                n,
+                &weights.flat,
+                adapters,
+                sizes,
+                rows,
                 forward,
                 saves,
             );
         }
         backend.rms_norm_rows(
             &forward.x,
-            picked,
+            picked.len(),
             h,
             &weights.flat,
             weights.final_norm,
@@ -290,7 +322,7 @@ impl<B: Backend> Decoder<B> {
 }
 
 #[allow(clippy::too_many_arguments)]
-fn attention_half<B: Backend>(
+fn attention_part<B: Backend>(
     backend: &mut B,
     layer: &Layer<B>,
     n: usize,
@@ -303,7 +335,7 @@ fn attention_half<B: Backend>(
     attend: &mut Attend<'_, B>,
 ) {
     let (tokens, h) = (positions.len(), sizes.hidden);
-    let (width, query) = (sizes.heads.qkv_width(), sizes.heads.query_width());
+    let width = sizes.heads.qkv_width();
 
     backend.rms_norm(
         &work.x,
@@ -358,6 +390,22 @@ fn attention_half<B: Backend>(
             &mut work.attended,
         ),
     }
+}
+
+#[allow(clippy::too_many_arguments)]
+fn output_part<B: Backend>(
+    backend: &mut B,
+    layer: &Layer<B>,
+    n: usize,
+    flat: &B::Buffer,
+    adapters: Option<&Adapters<B>>,
+    sizes: &Sizes,
+    tokens: usize,
+    work: &mut ForwardWork<B>,
+    mut saves: Option<&mut LayerSaves<B>>,
+) {
+    let (h, query) = (sizes.hidden, sizes.heads.query_width());
+
     let mut operands = vec![&mut work.input];
     operands.extend(saves.as_deref_mut().map(|s| &mut s.attended));
     backend.operand_from(
@@ -394,7 +442,7 @@ fn attention_half<B: Backend>(
 }
 
 #[allow(clippy::too_many_arguments)]
-fn mlp_half<B: Backend>(
+fn mlp_part<B: Backend>(
     backend: &mut B,
     layer: &Layer<B>,
     n: usize,

@@ -185,7 +185,7 @@ impl Backend for Cpu {
     fn rms_norm_rows(
         &mut self,
         x: &Floats,
-        picked: &[usize],
+        rows: usize,
         width: usize,
         parameters: &Floats,
         offset: usize,
@@ -193,20 +193,14 @@ impl Backend for Cpu {
         y: &mut Floats,
     ) {
         let (isa, weight) = (self.isa, &parameters[offset..][..width]);
-        for_each_chunk(
-            &self.pool,
-            &mut y[..picked.len() * width],
-            width,
-            |r, row| {
-                rms_norm(isa, &x[picked[r] * width..][..width], weight, eps, row);
-            },
-        );
+        for_each_chunk(&self.pool, &mut y[..rows * width], width, |r, row| {
+            rms_norm(isa, &x[r * width..][..width], weight, eps, row);
+        });
     }
 
     fn rms_norm_backward(
         &mut self,
         x: &Floats,
-        picked: Option<&[usize]>,
         rows: usize,
         width: usize,
         parameters: &Floats,
@@ -217,36 +211,18 @@ impl Backend for Cpu {
         d_weight: Option<Target<'_, Floats>>,
     ) {
         let (isa, weight) = (self.isa, &parameters[offset..][..width]);
-        match picked {
-            None => for_each_chunk(
-                &self.pool,
-                &mut dx[..rows * width],
-                ROWS * width,
-                |i, dx| {
-                    for (j, dx) in dx.chunks_mut(width).enumerate() {
-                        let at = (i * ROWS + j) * width;
-                        rms_norm_backward_input(
-                            isa,
-                            &x[at..][..width],
-                            weight,
-                            eps,
-                            &dy[at..][..width],
-                            dx,
-                        );
-                    }
-                },
-            ),
-            Some(picked) => {
-                for (r, &row) in picked.iter().enumerate() {
-                    let (x, dx) = (&x[row * width..][..width], &mut dx[row * width..][..width]);
-                    rms_norm_backward_input(isa, x, weight, eps, &dy[r * width..][..width], dx);
-                }
+        let dx = &mut dx[..rows * width];
+        for_each_chunk(&self.pool, dx, ROWS * width, |i, dx| {
+            for (j, dx) in dx.chunks_mut(width).enumerate() {
+                let at = (i * ROWS + j) * width;
+                let (x, dy) = (&x[at..][..width], &dy[at..][..width]);
+                rms_norm_backward_input(isa, x, weight, eps, dy, dx);
             }
-        }
+        });
         if let Some(target) = d_weight {
             let sum = block_sums(&self.pool, rows, width, |r, sum| {
-                let x = &x[picked.map_or(r, |p| p[r]) * width..][..width];
-                rms_norm_backward_weight(isa, x, eps, &dy[r * width..][..width], sum);
+                let (x, dy) = (&x[r * width..][..width], &dy[r * width..][..width]);
+                rms_norm_backward_weight(isa, x, eps, dy, sum);
             });
             add_to(target, &sum);
         }
@@ -386,6 +362,31 @@ impl Backend for Cpu {
             scale,
             &mut targets,
         );
+    }
+
+    fn gather(&mut self, x: &Floats, picked: &[usize], width: usize, y: &mut Floats) {
+        let y = &mut y[..picked.len() * width];
+        for_each_chunk(&self.pool, y, ROWS * width, |i, rows| {
+            for (y, row) in rows.chunks_mut(width).zip(&picked[i * ROWS..]) {
+                y.copy_from_slice(&x[row * width..][..width]);
+            }
+        });
+    }
+
+    fn gather_backward(
+        &mut self,
+        dy: &Floats,
+        picked: &[usize],
+        width: usize,
+        dx: &mut Floats,
+        rows: usize,
+    ) {
+        self.clear(dx, rows * width);
+        for (dy, row) in dy.chunks(width).zip(picked) {
+            for (dx, dy) in dx[row * width..][..width].iter_mut().zip(dy) {
+                *dx += dy;
+            }
+        }
     }
 
     fn clear(&mut self, buffer: &mut Floats, length: usize) {
