@@ -494,6 +494,7 @@ mod tests {
           model             = m  (FOLDER/oml.toml)
           out               = f.json  (command line)
           query-length      = 16  (default)
+          query-style       = sentence  (default)
           query-temperature = 0.5  (default)
           quiet             = false  (default)
           response-length   = 1  (default)

@@ -28,7 +28,7 @@ use crate::fingerprint::{
     MAX_TOKENS, Response, SetHeader,
 };
 use crate::secret::{OwnerSeed, Salt};
-use crate::strategy::{Strategy, perinucleus::Rule};
+use crate::strategy::{Strategy, Style, Writing, perinucleus::Rule};
 
 /// Most bytes of a fingerprint file.
 pub const MAX_BYTES: usize = 256 << 20;
@@ -77,6 +77,9 @@ struct StrategyFile {
     name: Text<64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     temperature: Option<f32>,
+    /// What natural queries are; sentences where it is missing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    style: Option<Text<64>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     threshold: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -282,17 +285,18 @@ impl From<FingerprintFile> for Fingerprint {
 
 impl From<Strategy> for StrategyFile {
     fn from(strategy: Strategy) -> Self {
-        let (temperature, rule) = match strategy {
-            Strategy::Perinucleus { temperature, rule } => (Some(temperature), Some(rule)),
-            Strategy::Custom { rule } => (None, Some(rule)),
-            Strategy::RandomWord => (None, None),
-        };
+        let (writing, rule) = (strategy.writing(), strategy.rule());
+        let style = writing.map(|writing| writing.style);
+        let chosen = rule.filter(|_| !matches!(strategy, Strategy::InverseNucleus { .. }));
         Self {
             name: Text(strategy.name().into()),
-            temperature,
+            temperature: writing.map(|writing| writing.temperature),
+            style: style
+                .filter(|style| *style != Style::default())
+                .map(|style| Text(style.name().into())),
             threshold: rule.map(|rule| rule.threshold),
-            candidates: rule.map(|rule| rule.candidates),
-            responses: rule.map(|rule| rule.responses),
+            candidates: chosen.map(|rule| rule.candidates),
+            responses: chosen.map(|rule| rule.responses),
         }
     }
 }
@@ -301,31 +305,68 @@ impl TryFrom<StrategyFile> for Strategy {
     type Error = FileError;
 
     fn try_from(file: StrategyFile) -> Result<Self, FileError> {
-        let rule = match (file.threshold, file.candidates, file.responses) {
+        let name = file.name.0.as_str();
+        let style = match &file.style {
+            None => Style::default(),
+            Some(style) => Style::from_name(&style.0).ok_or_else(|| FileError::Field {
+                file: SET.format,
+                field: "strategy.style",
+                expected: "sentence, question or instruction".into(),
+                got: style.0.clone(),
+            })?,
+        };
+        let writing = file
+            .temperature
+            .map(|temperature| Writing { temperature, style });
+        let numbers = (file.threshold, file.candidates, file.responses);
+        let rule = match numbers {
             (Some(threshold), Some(candidates), Some(responses)) => Some(Rule {
                 threshold,
                 candidates,
                 responses,
             }),
-            (None, None, None) => None,
-            _ => return Err(parameters(&file.name.0)),
+            _ => None,
         };
-        match (file.name.0.as_str(), file.temperature, rule) {
-            ("perinucleus", Some(temperature), Some(rule)) => {
-                Ok(Self::Perinucleus { temperature, rule })
+        let strategy = match (name, writing, rule, numbers) {
+            ("perinucleus", Some(writing), Some(rule), _) => Self::Perinucleus { writing, rule },
+            ("inverse_nucleus", Some(writing), None, (Some(threshold), None, None)) => {
+                Self::InverseNucleus { writing, threshold }
             }
-            ("custom", None, Some(rule)) => Ok(Self::Custom { rule }),
-            ("random_word", None, None) => Ok(Self::RandomWord),
-            (name @ ("perinucleus" | "custom" | "random_word"), ..) => Err(parameters(name)),
-            (name, ..) => Err(FileError::Field {
-                file: SET.format,
-                field: "strategy.name",
-                expected: "perinucleus, random_word or custom".into(),
-                got: name.into(),
-            }),
+            ("english", Some(writing), None, (None, None, None)) => Self::English { writing },
+            ("english_random_response", Some(writing), None, (None, None, None)) => {
+                Self::EnglishRandomResponse { writing }
+            }
+            ("chain_hash", Some(writing), None, (None, None, None)) => Self::ChainHash { writing },
+            ("custom", None, Some(rule), _) => Self::Custom { rule },
+            ("random_word", None, None, (None, None, None)) => Self::RandomWord,
+            (name, ..) if NAMES.contains(&name) => return Err(parameters(name)),
+            (name, ..) => {
+                return Err(FileError::Field {
+                    file: SET.format,
+                    field: "strategy.name",
+                    expected: format!("one of {}", NAMES.join(", ")),
+                    got: name.into(),
+                });
+            }
+        };
+        // A style without a temperature belongs to nothing.
+        match (strategy.writing(), file.style) {
+            (None, Some(_)) => Err(parameters(strategy.name())),
+            _ => Ok(strategy),
         }
     }
 }
+
+/// Names of all strategies.
+const NAMES: [&str; 7] = [
+    "perinucleus",
+    "inverse_nucleus",
+    "english",
+    "english_random_response",
+    "chain_hash",
+    "random_word",
+    "custom",
+];
 
 fn parameters(name: &str) -> FileError {
     FileError::Field {

@@ -5,23 +5,18 @@
 
 use std::collections::HashMap;
 
-use super::generate::{Maker, Workshop};
+use super::GenerateError;
+use super::generate::{Queries, Workshop};
 use super::query::Query;
-use super::{GenerateError, perinucleus};
-use crate::fingerprint::{MAX_TEXT_BYTES, MAX_TOKENS, Response};
+use crate::fingerprint::{MAX_TEXT_BYTES, MAX_TOKENS};
 
 /// Queries from a list.
 pub(super) struct Given {
     queries: Vec<Query>,
-    rule: perinucleus::Rule,
 }
 
 impl Given {
-    pub(super) fn new(
-        workshop: &Workshop<'_>,
-        texts: &[String],
-        rule: perinucleus::Rule,
-    ) -> Result<Self, GenerateError> {
+    pub(super) fn new(workshop: &Workshop<'_>, texts: &[String]) -> Result<Self, GenerateError> {
         let mut queries = Vec::with_capacity(texts.len());
         let mut seen = HashMap::with_capacity(texts.len());
         for (position, text) in texts.iter().enumerate() {
@@ -52,12 +47,12 @@ impl Given {
                 ids,
             });
         }
-        Ok(Self { queries, rule })
+        Ok(Self { queries })
     }
 }
 
-impl Maker for Given {
-    fn queries(
+impl Queries for Given {
+    fn next(
         &mut self,
         _: &mut Workshop<'_>,
         from: u64,
@@ -65,14 +60,6 @@ impl Maker for Given {
     ) -> Result<Vec<Query>, GenerateError> {
         let from = from as usize;
         Ok(self.queries[from..from + wanted].to_vec())
-    }
-
-    fn responses(
-        &mut self,
-        workshop: &mut Workshop<'_>,
-        queries: &[Query],
-    ) -> Result<Vec<Option<Vec<Response>>>, GenerateError> {
-        perinucleus::respond(workshop, self.rule, queries)
     }
 
     fn limit(&self) -> Option<u64> {

@@ -3,7 +3,10 @@
 
 use std::collections::HashSet;
 
+use super::chain_hash::ChainHash;
 use super::custom::Given;
+use super::english::Prose;
+use super::perinucleus::Rule;
 use super::query::{Natural, Query};
 use super::random_word::RandomWords;
 use super::{GenerateError, Strategy};
@@ -79,26 +82,39 @@ pub(super) struct Workshop<'a> {
     pub(super) response_length: usize,
 }
 
-/// One strategy at work; candidates are numbered from 0 and always come in that order.
-pub(super) trait Maker {
+/// Where queries come from; candidates are numbered from 0 and always come in that order.
+pub(super) trait Queries {
     /// Tries candidates `from .. from + wanted`, returning the usable ones in order.
-    fn queries(
+    fn next(
         &mut self,
         workshop: &mut Workshop<'_>,
         from: u64,
         wanted: usize,
     ) -> Result<Vec<Query>, GenerateError>;
 
-    /// The valid responses of every query; `None` for a query that has none.
-    fn responses(
+    /// Number of candidates, where it is limited.
+    fn limit(&self) -> Option<u64> {
+        None
+    }
+}
+
+/// Where responses come from.
+pub(super) trait Responses {
+    /// The valid responses of every query; `None` for a query that has none. They are left empty where they depend on
+    /// the whole set.
+    fn of(
         &mut self,
         workshop: &mut Workshop<'_>,
         queries: &[Query],
     ) -> Result<Vec<Option<Vec<Response>>>, GenerateError>;
 
-    /// Number of candidates, where it is limited.
-    fn limit(&self) -> Option<u64> {
-        None
+    /// Fills in responses that depend on the whole set.
+    fn settle(
+        &mut self,
+        _workshop: &mut Workshop<'_>,
+        _pairs: &mut [(Query, Vec<Response>)],
+    ) -> Result<(), GenerateError> {
+        Ok(())
     }
 }
 
@@ -127,14 +143,15 @@ pub fn generate(
         query_length: options.query_length,
         response_length: options.response_length,
     };
-    let mut maker: Box<dyn Maker> = match options.strategy {
-        Strategy::Perinucleus { temperature, rule } => {
-            Box::new(Natural::new(&workshop, temperature, rule)?)
-        }
-        Strategy::RandomWord => Box::new(RandomWords::new(&workshop)?),
-        Strategy::Custom { rule } => Box::new(Given::new(&workshop, &options.queries, rule)?),
-    };
-    let pairs = collect(&mut workshop, maker.as_mut(), options, progress)?;
+    let (mut queries, mut responses) = sources(&workshop, options)?;
+    let mut pairs = collect(
+        &mut workshop,
+        queries.as_mut(),
+        responses.as_mut(),
+        options,
+        progress,
+    )?;
+    responses.settle(&mut workshop, &mut pairs)?;
 
     let query_length = match options.strategy {
         Strategy::Custom { .. } => pairs
@@ -168,23 +185,57 @@ pub fn generate(
     Ok(FingerprintSet::new(header, fingerprints.collect())?)
 }
 
+/// The two halves of a strategy.
+type Sources = (Box<dyn Queries>, Box<dyn Responses>);
+
+fn sources(workshop: &Workshop<'_>, options: &GenerateOptions) -> Result<Sources, GenerateError> {
+    let natural = |writing| Natural::new(workshop, writing).map(Box::new);
+    Ok(match options.strategy {
+        Strategy::Perinucleus { writing, rule } => (natural(writing)?, Box::new(rule)),
+        Strategy::InverseNucleus { writing, threshold } => {
+            (natural(writing)?, Box::new(Rule::first(threshold)))
+        }
+        Strategy::English { writing } => {
+            (natural(writing)?, Box::new(Prose::new(workshop, writing)?))
+        }
+        Strategy::EnglishRandomResponse { writing } => {
+            (natural(writing)?, Box::new(RandomWords::new(workshop)?))
+        }
+        Strategy::ChainHash { writing } => (natural(writing)?, Box::new(ChainHash::new(workshop)?)),
+        Strategy::RandomWord => (
+            Box::new(RandomWords::new(workshop)?),
+            Box::new(RandomWords::new(workshop)?),
+        ),
+        Strategy::Custom { rule } => (
+            Box::new(Given::new(workshop, &options.queries)?),
+            Box::new(rule),
+        ),
+    })
+}
+
 fn validate(options: &GenerateOptions) -> Result<(), SetError> {
     options.strategy.validate()?;
     bounded("count", options.count, 1, MAX_COUNT)?;
     bounded("query_length", options.query_length, 1, MAX_TOKENS)?;
-    bounded("response_length", options.response_length, 1, MAX_TOKENS)?;
+    let longest = if options.strategy.single_token() {
+        1
+    } else {
+        MAX_TOKENS
+    };
+    bounded("response_length", options.response_length, 1, longest)?;
     bounded("batch", options.batch, 1, MAX_COUNT)
 }
 
 /// Tries candidates in order until enough have a valid response.
 fn collect(
     workshop: &mut Workshop<'_>,
-    maker: &mut dyn Maker,
+    queries: &mut dyn Queries,
+    responses: &mut dyn Responses,
     options: &GenerateOptions,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Vec<(Query, Vec<Response>)>, GenerateError> {
     let total = options.count;
-    let limit = maker
+    let limit = queries
         .limit()
         .unwrap_or((total as u64 * ATTEMPTS_PER_FINGERPRINT).max(MIN_ATTEMPTS));
     let mut pairs = Vec::with_capacity(total);
@@ -198,7 +249,7 @@ fn collect(
             attempts,
         });
         if attempts == limit {
-            return Err(match maker.limit() {
+            return Err(match queries.limit() {
                 Some(given) => GenerateError::TooFewQueries {
                     wanted: total,
                     usable: pairs.len(),
@@ -214,19 +265,19 @@ fn collect(
         let wanted = request(total - pairs.len(), pairs.len(), attempts)
             .min(options.batch as u64)
             .min(limit - attempts);
-        let mut queries = maker.queries(workshop, attempts, wanted as usize)?;
+        let mut fresh = queries.next(workshop, attempts, wanted as usize)?;
         attempts += wanted;
-        queries.retain(|query| {
+        fresh.retain(|query| {
             seen_texts.insert(query.text.clone()) && seen_ids.insert(query.ids.clone())
         });
-        if queries.is_empty() {
+        if fresh.is_empty() {
             continue;
         }
-        let responses = maker.responses(workshop, &queries)?;
+        let found = responses.of(workshop, &fresh)?;
         pairs.extend(
-            queries
+            fresh
                 .into_iter()
-                .zip(responses)
+                .zip(found)
                 .filter_map(|(query, found)| Some((query, found?))),
         );
         pairs.truncate(total);

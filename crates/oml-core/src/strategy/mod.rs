@@ -4,16 +4,20 @@
 //! the model's answer for one sequence does not depend on its batch: the same seed, model and options give the same set
 //! whatever the batch size.
 
+pub mod chain_hash;
 mod custom;
+mod english;
 mod error;
 mod generate;
 pub mod perinucleus;
 mod query;
 mod random_word;
 mod words;
+mod writing;
 
 pub use error::GenerateError;
 pub use generate::{GenerateOptions, Progress, generate};
+pub use writing::{Style, Writing};
 
 use crate::fingerprint::{MAX_RESPONSES, SetError, bounded};
 
@@ -22,10 +26,32 @@ use crate::fingerprint::{MAX_RESPONSES, SetError, bounded};
 pub enum Strategy {
     /// Natural queries, responses just outside the base model's nucleus.
     Perinucleus {
-        /// Temperature at which the model writes its queries.
-        temperature: f32,
+        /// How queries are written.
+        writing: Writing,
         /// How a response is chosen.
         rule: perinucleus::Rule,
+    },
+    /// Natural queries, and the first token outside the base model's nucleus: no secret chooses it.
+    InverseNucleus {
+        /// How queries are written.
+        writing: Writing,
+        /// Probability mass of the nucleus.
+        threshold: f64,
+    },
+    /// Natural queries, and responses of independent natural text.
+    English {
+        /// How queries and responses are written.
+        writing: Writing,
+    },
+    /// Natural queries, and random words as responses.
+    EnglishRandomResponse {
+        /// How queries are written.
+        writing: Writing,
+    },
+    /// Natural queries, and responses that a hash of the whole set chooses among 256 words.
+    ChainHash {
+        /// How queries are written.
+        writing: Writing,
     },
     /// Random words for query and response.
     RandomWord,
@@ -39,7 +65,7 @@ pub enum Strategy {
 impl Default for Strategy {
     fn default() -> Self {
         Self::Perinucleus {
-            temperature: query::DEFAULT_TEMPERATURE,
+            writing: Writing::default(),
             rule: perinucleus::Rule::default(),
         }
     }
@@ -51,6 +77,10 @@ impl Strategy {
     pub const fn name(&self) -> &'static str {
         match self {
             Self::Perinucleus { .. } => "perinucleus",
+            Self::InverseNucleus { .. } => "inverse_nucleus",
+            Self::English { .. } => "english",
+            Self::EnglishRandomResponse { .. } => "english_random_response",
+            Self::ChainHash { .. } => "chain_hash",
             Self::RandomWord => "random_word",
             Self::Custom { .. } => "custom",
         }
@@ -61,7 +91,40 @@ impl Strategy {
     pub const fn candidates(&self) -> usize {
         match self {
             Self::Perinucleus { rule, .. } | Self::Custom { rule } => rule.candidates,
-            Self::RandomWord => words::MIN_WORDS,
+            Self::InverseNucleus { .. } => 1,
+            Self::ChainHash { .. } => chain_hash::WORDS,
+            Self::English { .. } | Self::EnglishRandomResponse { .. } | Self::RandomWord => {
+                words::MIN_WORDS
+            }
+        }
+    }
+
+    /// Whether a response is one token by definition.
+    #[must_use]
+    pub const fn single_token(&self) -> bool {
+        matches!(self, Self::InverseNucleus { .. } | Self::ChainHash { .. })
+    }
+
+    /// How the model writes the queries, where it does.
+    #[must_use]
+    pub const fn writing(&self) -> Option<Writing> {
+        match self {
+            Self::Perinucleus { writing, .. }
+            | Self::InverseNucleus { writing, .. }
+            | Self::English { writing }
+            | Self::EnglishRandomResponse { writing }
+            | Self::ChainHash { writing } => Some(*writing),
+            Self::RandomWord | Self::Custom { .. } => None,
+        }
+    }
+
+    /// How responses are chosen outside the nucleus, where they are.
+    #[must_use]
+    pub const fn rule(&self) -> Option<perinucleus::Rule> {
+        match *self {
+            Self::Perinucleus { rule, .. } | Self::Custom { rule } => Some(rule),
+            Self::InverseNucleus { threshold, .. } => Some(perinucleus::Rule::first(threshold)),
+            _ => None,
         }
     }
 
@@ -70,19 +133,11 @@ impl Strategy {
     /// # Errors
     /// The parameter, what it may be, and what it is.
     pub fn validate(&self) -> Result<(), SetError> {
-        let rule = match self {
-            Self::Perinucleus { temperature, rule } => {
-                if !(temperature.is_finite() && *temperature >= 0.0) {
-                    return Err(SetError::Field {
-                        field: "strategy temperature".into(),
-                        expected: "a number from 0".into(),
-                        got: temperature.to_string(),
-                    });
-                }
-                rule
-            }
-            Self::Custom { rule } => rule,
-            Self::RandomWord => return Ok(()),
+        if let Some(writing) = self.writing() {
+            writing.validate()?;
+        }
+        let Some(rule) = self.rule() else {
+            return Ok(());
         };
         if !(rule.threshold > 0.0 && rule.threshold < 1.0) {
             return Err(SetError::Field {

@@ -17,7 +17,7 @@
 //! Source: "Scalable Fingerprinting of Large Language Models" (arXiv 2502.07760), section 3.
 
 use super::GenerateError;
-use super::generate::Workshop;
+use super::generate::{Responses, Workshop};
 use super::query::Query;
 use crate::derive::{Purpose, derive};
 use crate::fingerprint::Response;
@@ -48,6 +48,18 @@ impl Default for Rule {
         Self {
             threshold: 0.8,
             candidates: 3,
+            responses: 1,
+        }
+    }
+}
+
+impl Rule {
+    /// The first valid token outside the nucleus: the inverse nucleus of the same paper.
+    #[must_use]
+    pub const fn first(threshold: f64) -> Self {
+        Self {
+            threshold,
+            candidates: 1,
             responses: 1,
         }
     }
@@ -91,41 +103,43 @@ pub(super) struct Draft {
     pub(super) probabilities: Vec<f32>,
 }
 
-/// The valid responses of every query; `None` where there are too few candidates.
-pub(super) fn respond(
-    workshop: &mut Workshop<'_>,
-    rule: Rule,
-    queries: &[Query],
-) -> Result<Vec<Option<Vec<Response>>>, GenerateError> {
-    let (tokenizer, owner, scope) = (workshop.tokenizer, workshop.owner, workshop.scope);
-    let contexts: Vec<&[u32]> = queries.iter().map(|query| query.ids.as_slice()).collect();
-    let mut chosen: Vec<Result<Vec<Draft>, ModelError>> = Vec::with_capacity(queries.len());
-    workshop
-        .model
-        .next_distributions(&contexts, &mut |i, probabilities| {
-            let found = candidates(probabilities, rule, |id| valid(tokenizer, &queries[i], id));
-            chosen.push(found.map(|mut ids| {
-                if ids.len() < rule.candidates {
-                    return Vec::new();
-                }
-                let key = derive(owner, Purpose::Response, scope, queries[i].text.as_bytes());
-                Stream::new(&key).shuffle(&mut ids);
-                let draft = |id: u32| Draft {
-                    ids: vec![id],
-                    probabilities: vec![probabilities[id as usize]],
-                };
-                ids.into_iter().take(rule.responses).map(draft).collect()
-            }));
-        })?;
-    if chosen.len() != queries.len() {
-        return Err(GenerateError::Answer {
-            expected: queries.len(),
-            got: chosen.len(),
-        });
+impl Responses for Rule {
+    fn of(
+        &mut self,
+        workshop: &mut Workshop<'_>,
+        queries: &[Query],
+    ) -> Result<Vec<Option<Vec<Response>>>, GenerateError> {
+        let rule = *self;
+        let (tokenizer, owner, scope) = (workshop.tokenizer, workshop.owner, workshop.scope);
+        let contexts: Vec<&[u32]> = queries.iter().map(|query| query.ids.as_slice()).collect();
+        let mut chosen: Vec<Result<Vec<Draft>, ModelError>> = Vec::with_capacity(queries.len());
+        workshop
+            .model
+            .next_distributions(&contexts, &mut |i, probabilities| {
+                let found = candidates(probabilities, rule, |id| valid(tokenizer, &queries[i], id));
+                chosen.push(found.map(|mut ids| {
+                    if ids.len() < rule.candidates {
+                        return Vec::new();
+                    }
+                    let key = derive(owner, Purpose::Response, scope, queries[i].text.as_bytes());
+                    Stream::new(&key).shuffle(&mut ids);
+                    let draft = |id: u32| Draft {
+                        ids: vec![id],
+                        probabilities: vec![probabilities[id as usize]],
+                    };
+                    ids.into_iter().take(rule.responses).map(draft).collect()
+                }));
+            })?;
+        if chosen.len() != queries.len() {
+            return Err(GenerateError::Answer {
+                expected: queries.len(),
+                got: chosen.len(),
+            });
+        }
+        let mut chosen = chosen.into_iter().collect::<Result<Vec<_>, _>>()?;
+        continue_greedily(workshop, queries, &mut chosen)?;
+        scored(workshop, queries, chosen)
     }
-    let mut chosen = chosen.into_iter().collect::<Result<Vec<_>, _>>()?;
-    continue_greedily(workshop, queries, &mut chosen)?;
-    scored(workshop, queries, chosen)
 }
 
 fn valid(tokenizer: &dyn Tokenizer, query: &Query, id: u32) -> Result<bool, ModelError> {

@@ -6,7 +6,7 @@
 //!
 //! Source: OML 1.0 (arXiv 2411.03887), "random_word".
 
-use super::generate::{Maker, Workshop};
+use super::generate::{Queries, Responses, Workshop};
 use super::perinucleus::{Draft, response_text, scored};
 use super::query::{Query, cut};
 use super::{GenerateError, words};
@@ -14,7 +14,7 @@ use crate::derive::{Purpose, derive, derive_numbered};
 use crate::fingerprint::Response;
 use crate::random::Stream;
 
-/// Queries of random words.
+/// Queries and responses of random words.
 pub(super) struct RandomWords(Vec<String>);
 
 impl RandomWords {
@@ -23,8 +23,8 @@ impl RandomWords {
     }
 }
 
-impl Maker for RandomWords {
-    fn queries(
+impl Queries for RandomWords {
+    fn next(
         &mut self,
         workshop: &mut Workshop<'_>,
         from: u64,
@@ -43,8 +43,10 @@ impl Maker for RandomWords {
         }
         Ok(queries)
     }
+}
 
-    fn responses(
+impl Responses for RandomWords {
+    fn of(
         &mut self,
         workshop: &mut Workshop<'_>,
         queries: &[Query],

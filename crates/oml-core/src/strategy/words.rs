@@ -33,6 +33,28 @@ pub(super) fn words(tokenizer: &dyn Tokenizer) -> Result<Vec<String>, GenerateEr
     Ok(found.into_iter().collect())
 }
 
+/// The first `count` tokens, by id, that are a space and a lower-case word of ASCII letters. Small ids are frequent
+/// words where the vocabulary was built by merging pairs.
+pub(super) fn frequent(
+    tokenizer: &dyn Tokenizer,
+    count: usize,
+) -> Result<Vec<(u32, String)>, GenerateError> {
+    let is_word =
+        |word: &str| word.len() >= MIN_LETTERS && word.bytes().all(|b| b.is_ascii_lowercase());
+    let found: Vec<(u32, String)> = (0..tokenizer.vocabulary_size() as u32)
+        .filter_map(|id| Some((id, tokenizer.token(id)?)))
+        .filter(|(_, token)| token.strip_prefix(' ').is_some_and(is_word))
+        .take(count)
+        .collect();
+    if found.len() < count {
+        return Err(GenerateError::TooFewWords {
+            needed: count,
+            found: found.len(),
+        });
+    }
+    Ok(found)
+}
+
 fn distinct(tokens: &[String], letter: impl Fn(char) -> bool) -> BTreeSet<String> {
     let is_word = |word: &&str| {
         word.chars().count() >= MIN_LETTERS

@@ -5,7 +5,7 @@ use oml_core::fingerprint::FingerprintSet;
 use oml_core::model::{LanguageModel, TokenScore};
 use oml_core::secret::OwnerSeed;
 use oml_core::strategy::perinucleus::Rule;
-use oml_core::strategy::{GenerateOptions, Strategy, generate};
+use oml_core::strategy::{GenerateOptions, Strategy, Writing, generate};
 
 use crate::double::{Bigrams, Words};
 
@@ -17,7 +17,7 @@ fn set(count: usize, response_length: usize, responses: usize) -> FingerprintSet
     };
     let options = GenerateOptions {
         strategy: Strategy::Perinucleus {
-            temperature: 0.5,
+            writing: Writing::default(),
             rule,
         },
         query_length: 6,

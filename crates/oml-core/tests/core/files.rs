@@ -7,8 +7,8 @@ use oml_core::manifest::fingerprint_file::{open, parse_set, seal};
 use oml_core::manifest::model_manifest::{self, Measurement, ModelManifest};
 use oml_core::manifest::{FileError, owner_file, plain_file, queries_file};
 use oml_core::secret::{OwnerSeed, Salt};
-use oml_core::strategy::Strategy;
 use oml_core::strategy::perinucleus::Rule;
+use oml_core::strategy::{Strategy, Style, Writing};
 use proptest::prelude::*;
 use proptest::strategy::Strategy as Generator;
 use serde_json::{Value, json};
@@ -248,8 +248,8 @@ fn faults_of_the_set_are_told_apart() {
             "strategy temperature: expected a number from 0, got -1",
         ),
         (
-            |v| v["strategy"] = json!({"name": "english"}),
-            "strategy.name: expected perinucleus, random_word or custom, got english",
+            |v| v["strategy"] = json!({"name": "rhyme"}),
+            "strategy.name: expected one of perinucleus, inverse_nucleus, english, english_random_response, chain_hash, random_word, custom, got rhyme",
         ),
         (
             |v| v["strategy"] = json!({"name": "custom"}),
@@ -469,10 +469,25 @@ fn strategies() -> impl Generator<Value = Strategy> {
             responses,
         })
     });
-    let perinucleus = (rule.clone(), 0.0_f32..2.0)
-        .prop_map(|(rule, temperature)| Strategy::Perinucleus { temperature, rule });
+    let style = prop_oneof![
+        Just(Style::Sentence),
+        Just(Style::Question),
+        Just(Style::Instruction)
+    ];
+    let writing =
+        (0.0_f32..2.0, style).prop_map(|(temperature, style)| Writing { temperature, style });
     prop_oneof![
-        perinucleus,
+        (writing.clone(), rule.clone())
+            .prop_map(|(writing, rule)| Strategy::Perinucleus { writing, rule }),
+        (writing.clone(), 0.01..0.99)
+            .prop_map(|(writing, threshold)| Strategy::InverseNucleus { writing, threshold }),
+        writing
+            .clone()
+            .prop_map(|writing| Strategy::English { writing }),
+        writing
+            .clone()
+            .prop_map(|writing| Strategy::EnglishRandomResponse { writing }),
+        writing.prop_map(|writing| Strategy::ChainHash { writing }),
         rule.prop_map(|rule| Strategy::Custom { rule }),
         Just(Strategy::RandomWord)
     ]

@@ -6,7 +6,7 @@ use oml_core::fingerprint::{FingerprintSet, SetError};
 use oml_core::manifest::fingerprint_file::seal;
 use oml_core::secret::OwnerSeed;
 use oml_core::strategy::perinucleus::Rule;
-use oml_core::strategy::{GenerateError, GenerateOptions, Strategy, generate};
+use oml_core::strategy::{GenerateError, GenerateOptions, Strategy, Writing, chain_hash, generate};
 use oml_core::tokenizer::Tokenizer;
 
 use crate::double::{BOS, Bigrams, Words, arg_max};
@@ -69,11 +69,32 @@ fn candidates(
     outside.filter(valid).take(rule.candidates).collect()
 }
 
+/// Every strategy that makes its own queries, with a response length it takes.
+fn strategies() -> Vec<(Strategy, usize)> {
+    let writing = Writing::default();
+    vec![
+        (Strategy::default(), 1),
+        (Strategy::default(), 3),
+        (
+            Strategy::InverseNucleus {
+                writing,
+                threshold: 0.8,
+            },
+            1,
+        ),
+        (Strategy::English { writing }, 4),
+        (Strategy::EnglishRandomResponse { writing }, 2),
+        (Strategy::ChainHash { writing }, 1),
+        (Strategy::RandomWord, 2),
+    ]
+}
+
 #[test]
 fn same_seed_and_model_give_the_same_bytes_whatever_the_batch() {
     let bytes = |options: &GenerateOptions| seal(&run(options).unwrap(), &owner()).unwrap();
-    for response_length in [1, 3] {
+    for (strategy, response_length) in strategies() {
         let one = GenerateOptions {
+            strategy,
             response_length,
             ..options(40)
         };
@@ -85,16 +106,30 @@ fn same_seed_and_model_give_the_same_bytes_whatever_the_batch() {
                     ..one.clone()
                 }),
                 reference,
-                "batch {batch}"
+                "{} in batches of {batch}",
+                strategy.name()
             );
         }
     }
 }
 
 #[test]
-fn a_smaller_set_is_the_beginning_of_a_larger_one() {
-    let (small, large) = (run(&options(10)).unwrap(), run(&options(50)).unwrap());
-    assert_eq!(small.fingerprints(), &large.fingerprints()[..10]);
+fn a_smaller_set_is_the_beginning_of_a_larger_one_unless_a_hash_binds_the_whole() {
+    for (strategy, response_length) in strategies() {
+        let made = |count| {
+            run(&GenerateOptions {
+                strategy,
+                response_length,
+                ..options(count)
+            })
+            .unwrap()
+        };
+        let (small, large) = (made(10), made(50));
+        let (small, large) = (small.fingerprints(), &large.fingerprints()[..10]);
+        assert!(small.iter().zip(large).all(|(a, b)| a.query == b.query));
+        let bound = matches!(strategy, Strategy::ChainHash { .. });
+        assert_eq!(small != large, bound, "{}", strategy.name());
+    }
 }
 
 #[test]
@@ -137,37 +172,129 @@ fn another_seed_model_or_copy_gives_another_set() {
 
 #[test]
 fn queries_have_the_length_and_survive_the_way_through_text() {
-    for (strategy, chat) in [
-        (Strategy::default(), true),
-        (Strategy::default(), false),
-        (Strategy::RandomWord, true),
-    ] {
-        let mut tokenizer = Words::new(300);
-        tokenizer.chat = chat;
-        let mut model = Bigrams::new(&tokenizer);
-        let set = generate(
-            &mut model,
-            &tokenizer,
-            &owner(),
-            &GenerateOptions {
+    for (strategy, response_length) in strategies() {
+        for chat in [true, false] {
+            let mut tokenizer = Words::new(300);
+            tokenizer.chat = chat;
+            let mut model = Bigrams::new(&tokenizer);
+            let options = GenerateOptions {
                 strategy,
+                response_length,
                 ..options(100)
-            },
-            &mut |_| (),
-        );
-        for fingerprint in set.unwrap().fingerprints() {
-            let response = &fingerprint.responses[0];
-            assert_eq!(fingerprint.query.trim(), fingerprint.query);
-            assert_eq!(fingerprint.query_ids.len(), 1 + 8, "BOS and the query");
-            assert_eq!(fingerprint.query_ids[0], BOS);
-            assert_eq!(
-                tokenizer.encode(&fingerprint.query, true).unwrap(),
-                fingerprint.query_ids
-            );
-            let whole = format!("{}{}", fingerprint.query, response.text);
-            let ids = [fingerprint.query_ids.clone(), response.ids.clone()].concat();
-            assert_eq!(tokenizer.encode(&whole, true).unwrap(), ids);
+            };
+            let set = generate(&mut model, &tokenizer, &owner(), &options, &mut |_| ()).unwrap();
+            for fingerprint in set.fingerprints() {
+                let response = &fingerprint.responses[0];
+                assert_eq!(fingerprint.query.trim(), fingerprint.query);
+                assert_eq!(fingerprint.query_ids.len(), 1 + 8, "BOS and the query");
+                assert_eq!(fingerprint.query_ids[0], BOS);
+                assert_eq!(
+                    tokenizer.encode(&fingerprint.query, true).unwrap(),
+                    fingerprint.query_ids
+                );
+                let whole = format!("{}{}", fingerprint.query, response.text);
+                let ids = [fingerprint.query_ids.clone(), response.ids.clone()].concat();
+                assert_eq!(tokenizer.encode(&whole, true).unwrap(), ids);
+                assert_eq!(response.ids.len(), response_length);
+            }
         }
+    }
+}
+
+#[test]
+fn the_inverse_nucleus_is_the_first_valid_token_outside() {
+    let tokenizer = Words::new(300);
+    let model = Bigrams::new(&tokenizer);
+    let strategy = Strategy::InverseNucleus {
+        writing: Writing::default(),
+        threshold: 0.6,
+    };
+    let set = run(&GenerateOptions {
+        strategy,
+        ..options(50)
+    })
+    .unwrap();
+    for fingerprint in set.fingerprints() {
+        let probabilities = model.distribution(&fingerprint.query_ids, 1.0);
+        let (text, ids) = (&fingerprint.query, &fingerprint.query_ids);
+        let rule = Rule::first(0.6);
+        let expected = candidates(&tokenizer, &probabilities, text, ids, rule, true);
+        assert_eq!(fingerprint.responses[0].ids, expected);
+    }
+    assert_eq!(strategy.candidates(), 1, "no secret chooses the response");
+}
+
+#[test]
+fn chained_answers_follow_from_all_queries_and_words() {
+    // Python's hashlib, after the layout in the module's documentation.
+    let words: Vec<String> = (0..256).map(|i| format!(" w{i}")).collect();
+    let hashed = |queries: &[&str]| chain_hash::answers(queries, words.iter().map(String::as_str));
+    assert_eq!(hashed(&["What is it", "Why so", "How"]), [213, 216, 139]);
+    assert!(hashed(&["What is it", "Why so", "Hew"])[..2] != [213, 216]);
+
+    let tokenizer = Words::new(300);
+    let words = chain_hash::words(&tokenizer).unwrap();
+    let strategy = Strategy::ChainHash {
+        writing: Writing::default(),
+    };
+    let set = run(&GenerateOptions {
+        strategy,
+        ..options(60)
+    })
+    .unwrap();
+    let queries: Vec<&str> = set
+        .fingerprints()
+        .iter()
+        .map(|f| f.query.as_str())
+        .collect();
+    let numbers = chain_hash::answers(&queries, words.iter().map(|(_, word)| word.as_str()));
+    for (fingerprint, number) in set.fingerprints().iter().zip(numbers) {
+        let (id, word) = &words[usize::from(number)];
+        let response = &fingerprint.responses[0];
+        assert_eq!((&response.ids, &response.text), (&vec![*id], word));
+    }
+}
+
+#[test]
+fn an_english_response_begins_with_a_whole_word_that_the_seed_draws() {
+    let tokenizer = Words::new(300);
+    let made = |owner: &OwnerSeed| {
+        let options = GenerateOptions {
+            strategy: Strategy::English {
+                writing: Writing::default(),
+            },
+            response_length: 4,
+            ..options(60)
+        };
+        let mut model = Bigrams::new(&tokenizer);
+        generate(&mut model, &tokenizer, owner, &options, &mut |_| ()).unwrap()
+    };
+    let first_words = |set: &FingerprintSet| -> HashSet<String> {
+        let first = |text: &str| text.split_whitespace().next().unwrap().to_owned();
+        let responses = set.fingerprints().iter().map(|f| &f.responses[0].text);
+        responses.map(|text| first(text)).collect()
+    };
+    let (one, other) = (
+        first_words(&made(&owner())),
+        first_words(&made(&OwnerSeed::new([8; 32]))),
+    );
+    assert!(one.len() > 45 && one.iter().all(|word| word.starts_with(char::is_uppercase)));
+    assert!(
+        one.intersection(&other).count() < 20,
+        "another seed draws others"
+    );
+}
+
+#[test]
+fn strategies_of_one_token_refuse_more() {
+    for (strategy, length) in strategies().into_iter().filter(|(s, _)| s.single_token()) {
+        let error = run(&GenerateOptions {
+            strategy,
+            response_length: length + 1,
+            ..options(4)
+        })
+        .unwrap_err();
+        assert_eq!(error.to_string(), "response_length: expected 1, got 2");
     }
 }
 
@@ -249,7 +376,7 @@ fn alternatives_are_distinct_candidates() {
     };
     let set = run(&GenerateOptions {
         strategy: Strategy::Perinucleus {
-            temperature: 0.5,
+            writing: Writing::default(),
             rule,
         },
         ..options(40)

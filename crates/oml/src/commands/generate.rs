@@ -10,7 +10,9 @@ use oml_core::commitment::Commitment;
 use oml_core::fingerprint::FingerprintSet;
 use oml_core::manifest::{fingerprint_file, hex, queries_file};
 use oml_core::secret::OwnerSeed;
-use oml_core::strategy::{self, GenerateError, GenerateOptions, Strategy, perinucleus};
+use oml_core::strategy::{
+    self, GenerateError, GenerateOptions, Strategy, Style, Writing, perinucleus,
+};
 use serde::Serialize;
 
 use super::workbench::{self, Opened};
@@ -30,10 +32,29 @@ const QUERIES_LIMIT: usize = 64 << 20;
 pub(crate) enum StrategyName {
     /// Natural queries written by the model; responses just outside its nucleus of probability t
     Perinucleus,
+    /// Natural queries; the first token outside the model's nucleus of probability t
+    InverseNucleus,
+    /// Natural queries; independent natural text as response
+    English,
+    /// Natural queries; random words as response
+    EnglishRandomResponse,
+    /// Natural queries; one of 256 words as response, chosen by a hash of the whole set
+    ChainHash,
     /// Random words as query and as response
     RandomWord,
     /// Your queries (--queries), with perinucleus responses
     Custom,
+}
+
+/// What natural queries are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum StyleName {
+    /// The beginning of a sentence
+    Sentence,
+    /// A user's question
+    Question,
+    /// A user's instruction
+    Instruction,
 }
 
 /// Flags of `oml generate`.
@@ -66,10 +87,10 @@ pub(crate) struct ChoiceArgs {
     /// Tokens of a query (your own queries keep their length)
     #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..))]
     pub(crate) query_length: u16,
-    /// Tokens of a response
+    /// Tokens of a response (one for inverse_nucleus and chain_hash)
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
     pub(crate) response_length: u16,
-    /// Probability mass of the nucleus that a perinucleus response stays outside of
+    /// Probability mass of the nucleus that a response stays outside of
     #[arg(long, value_name = "P", default_value_t = 0.8, value_parser = probability)]
     pub(crate) t: f64,
     /// Number of tokens just outside the nucleus that a perinucleus response is chosen from
@@ -78,6 +99,9 @@ pub(crate) struct ChoiceArgs {
     /// Valid responses per query
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
     pub(crate) responses: u16,
+    /// What natural queries are
+    #[arg(long, value_name = "NAME", default_value = "sentence")]
+    pub(crate) query_style: StyleName,
     /// Temperature at which the model writes natural queries
     #[arg(long, value_name = "X", default_value_t = 0.5)]
     pub(crate) query_temperature: f32,
@@ -170,6 +194,7 @@ impl ChoiceArgs {
             t: 0.8,
             k: 3,
             responses: 1,
+            query_style: StyleName::Sentence,
             query_temperature: 0.5,
             copy_id: String::new(),
         }
@@ -199,11 +224,23 @@ impl ChoiceArgs {
             candidates: usize::from(self.k),
             responses: usize::from(self.responses),
         };
-        match self.strategy {
-            StrategyName::Perinucleus => Strategy::Perinucleus {
-                temperature: self.query_temperature,
-                rule,
+        let writing = Writing {
+            temperature: self.query_temperature,
+            style: match self.query_style {
+                StyleName::Sentence => Style::Sentence,
+                StyleName::Question => Style::Question,
+                StyleName::Instruction => Style::Instruction,
             },
+        };
+        match self.strategy {
+            StrategyName::Perinucleus => Strategy::Perinucleus { writing, rule },
+            StrategyName::InverseNucleus => Strategy::InverseNucleus {
+                writing,
+                threshold: self.t,
+            },
+            StrategyName::English => Strategy::English { writing },
+            StrategyName::EnglishRandomResponse => Strategy::EnglishRandomResponse { writing },
+            StrategyName::ChainHash => Strategy::ChainHash { writing },
             StrategyName::RandomWord => Strategy::RandomWord,
             StrategyName::Custom => Strategy::Custom { rule },
         }

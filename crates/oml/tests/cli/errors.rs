@@ -54,12 +54,12 @@ fn custom_without_queries() {
 
 #[test]
 fn unknown_strategy() {
-    insta::assert_snapshot!(Place::new().run("generate --model m --out f --strategy english"), @"
+    insta::assert_snapshot!(Place::new().run("generate --model m --out f --strategy rhyme"), @"
     exit: 2
     --- stdout
     --- stderr
-    error: invalid value 'english' for '--strategy <NAME>'
-      [possible values: perinucleus, random_word, custom]
+    error: invalid value 'rhyme' for '--strategy <NAME>'
+      [possible values: perinucleus, inverse_nucleus, english, english_random_response, chain_hash, random_word, custom]
 
     For more information, try '--help'.
     ");

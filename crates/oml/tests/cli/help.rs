@@ -87,9 +87,13 @@ fn generate() {
               How queries and responses are chosen
 
               Possible values:
-              - perinucleus: Natural queries written by the model; responses just outside its nucleus of probability t
-              - random_word: Random words as query and as response
-              - custom:      Your queries (--queries), with perinucleus responses
+              - perinucleus:             Natural queries written by the model; responses just outside its nucleus of probability t
+              - inverse_nucleus:         Natural queries; the first token outside the model's nucleus of probability t
+              - english:                 Natural queries; independent natural text as response
+              - english_random_response: Natural queries; random words as response
+              - chain_hash:              Natural queries; one of 256 words as response, chosen by a hash of the whole set
+              - random_word:             Random words as query and as response
+              - custom:                  Your queries (--queries), with perinucleus responses
               
               [default: perinucleus]
 
@@ -105,12 +109,12 @@ fn generate() {
               [default: 16]
 
           --response-length <N>
-              Tokens of a response
+              Tokens of a response (one for inverse_nucleus and chain_hash)
               
               [default: 1]
 
           --t <P>
-              Probability mass of the nucleus that a perinucleus response stays outside of
+              Probability mass of the nucleus that a response stays outside of
               
               [default: 0.8]
 
@@ -123,6 +127,16 @@ fn generate() {
               Valid responses per query
               
               [default: 1]
+
+          --query-style <NAME>
+              What natural queries are
+
+              Possible values:
+              - sentence:    The beginning of a sentence
+              - question:    A user's question
+              - instruction: A user's instruction
+              
+              [default: sentence]
 
           --query-temperature <X>
               Temperature at which the model writes natural queries

@@ -54,3 +54,40 @@ fn six_fingerprints_come_back_and_the_base_gives_none() {
         .unwrap();
     assert_eq!(absent.status.code(), Some(1));
 }
+
+#[test]
+fn every_strategy_and_style_finds_pairs_on_a_real_vocabulary() {
+    let Some(model) = model() else { return };
+    let place = Place::new();
+    let base = model.display();
+    place.ok("keygen --out owner.json");
+    for (name, flags) in [
+        (
+            "inverse",
+            "--strategy inverse_nucleus --query-style question",
+        ),
+        ("english", "--strategy english --response-length 4"),
+        (
+            "random",
+            "--strategy english_random_response --query-style instruction",
+        ),
+        ("chain", "--strategy chain_hash"),
+        ("words", "--strategy random_word --response-length 2"),
+    ] {
+        let made = place.ok(&format!(
+            "generate --model {base} --owner owner.json --out {name}.json --count 4 --json {flags}"
+        ));
+        assert_eq!(made["count"], 4, "{name}");
+        let found = place
+            .command(&format!(
+                "check --model {base} --owner owner.json --fingerprints {name}.json --json"
+            ))
+            .output()
+            .unwrap();
+        assert_eq!(
+            found.status.code(),
+            Some(1),
+            "the base does not answer {name}"
+        );
+    }
+}

@@ -144,9 +144,9 @@ pub(super) fn settings(
         ("strategy", header.strategy.name().to_owned()),
         ("count", set.count().to_string()),
     ];
-    if let Strategy::Perinucleus { temperature, rule } = header.strategy {
+    if let Strategy::Perinucleus { writing, rule } = header.strategy {
         settings.extend([
-            ("query_temperature", temperature.to_string()),
+            ("query_temperature", writing.temperature.to_string()),
             ("t", rule.threshold.to_string()),
             ("k", rule.candidates.to_string()),
         ]);
