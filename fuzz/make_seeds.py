@@ -83,8 +83,20 @@ def fingerprints():
     }
 
 
+def pairs():
+    return [
+        "a b",
+        {"key": "a c", "response": " b"},
+        {"key": "a d", "signature": " b"},
+        {"key": "a e f", "effective_key": "a e", "response": [" b", " c"], "response_prob": [[0.5, 0.25], [0.5, 0.125]]},
+        {"key": "a g", "response": " b", "response_prob": 0.5},
+        {"query": "a h", "response": " b", "query_ids": [97, 32, 104], "response_ids": [32, 98]},
+        {"query": "a h", "response": " c", "query_ids": [97, 32, 104], "response_ids": [32, 99]},
+    ]
+
+
 if __name__ == "__main__":
-    for folder in ["gguf", "safetensors_header", "fingerprint_file"]:
+    for folder in ["gguf", "safetensors_header", "fingerprint_file", "pairs_file"]:
         (SEEDS / folder).mkdir(parents=True, exist_ok=True)
     model(SEEDS / "gguf" / "byte_level", byte_level)
     model(SEEDS / "gguf" / "sentence_piece", sentence_piece)
@@ -93,3 +105,5 @@ if __name__ == "__main__":
     envelope = {"format": "oml-fingerprints", "version": 1, "cipher": "AES-256-GCM-SIV"}
     envelope |= {"owner": "00" * 16, "nonce": "00" * 12, "body": "AAAA"}
     (SEEDS / "fingerprint_file" / "sealed").write_text(json.dumps(envelope))
+    (SEEDS / "pairs_file" / "forms").write_text(json.dumps(pairs()))
+    (SEEDS / "pairs_file" / "usable").write_text(json.dumps(pairs()[1:]))

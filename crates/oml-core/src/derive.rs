@@ -17,6 +17,7 @@
 //! | `query`, `random-words` | candidate number as u64 big-endian (8 bytes) |
 //! | `response` | UTF-8 bytes of the query, so that a query has one response and reordering changes nothing |
 //! | `leaf-salt` | fingerprint index as u64 big-endian (8 bytes) |
+//! | `imported-salt` | SHA-256 of index as u64 big-endian (8 bytes) ‖ field(query) ‖ field(response) for each response |
 //! | `training`, `evaluation` | free for the recipe and the measurements, named by their own documents |
 //!
 //! Every field carries its length, so two different tuples never share an `info`.
@@ -48,6 +49,8 @@ pub enum Purpose {
     Response,
     /// Blinding value of a commitment leaf.
     LeafSalt,
+    /// Blinding value of the leaf of an imported pair.
+    ImportedSalt,
     /// Order and noise of training.
     Training,
     /// Samples drawn for measurements.
@@ -67,6 +70,7 @@ impl Purpose {
             Self::RandomWords => "random-words",
             Self::Response => "response",
             Self::LeafSalt => "leaf-salt",
+            Self::ImportedSalt => "imported-salt",
             Self::Training => "training",
             Self::Evaluation => "evaluation",
         }

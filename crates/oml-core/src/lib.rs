@@ -8,6 +8,7 @@ pub mod claim;
 pub mod commitment;
 pub mod derive;
 pub mod fingerprint;
+pub mod import;
 pub mod manifest;
 pub mod merkle;
 pub mod model;

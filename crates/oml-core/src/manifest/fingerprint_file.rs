@@ -56,9 +56,10 @@ struct Envelope {
     body: Text<MAX_BYTES>,
 }
 
+/// A set in the clear, as it is encrypted here and in slices.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct SetFile {
+pub(super) struct SetFile {
     format: Text<64>,
     version: u32,
     strategy: StrategyFile,
@@ -185,25 +186,7 @@ pub fn open(bytes: &[u8], owner: &OwnerSeed) -> Result<FingerprintSet, FileError
 /// As [`open`], without the owner's.
 pub fn parse_set(plaintext: &[u8]) -> Result<FingerprintSet, FileError> {
     let file: SetFile = SET.parse(plaintext)?;
-    let header = SetHeader {
-        strategy: file.strategy.try_into()?,
-        model_digest: file.model_digest.0,
-        tokenizer_hash: file.tokenizer_hash.0,
-        vocabulary_size: file.vocabulary_size,
-        copy_id: file.copy_id.0,
-        query_length: file.query_length,
-        response_length: file.response_length,
-    };
-    let fingerprints = file
-        .fingerprints
-        .0
-        .into_iter()
-        .map(Fingerprint::from)
-        .collect();
-    FingerprintSet::new(header, fingerprints).map_err(|source| FileError::Set {
-        file: SET.format,
-        source,
-    })
+    file.try_into()
 }
 
 fn cipher(owner: &OwnerSeed) -> Aes256GcmSiv {
@@ -221,6 +204,28 @@ fn associated_data(owner_id: &[u8; 16]) -> String {
         ENVELOPE.version,
         hex(owner_id)
     )
+}
+
+impl TryFrom<SetFile> for FingerprintSet {
+    type Error = FileError;
+
+    fn try_from(file: SetFile) -> Result<Self, FileError> {
+        SET.judge(&file.format.0, file.version)?;
+        let header = SetHeader {
+            strategy: file.strategy.try_into()?,
+            model_digest: file.model_digest.0,
+            tokenizer_hash: file.tokenizer_hash.0,
+            vocabulary_size: file.vocabulary_size,
+            copy_id: file.copy_id.0,
+            query_length: file.query_length,
+            response_length: file.response_length,
+        };
+        let fingerprints = file.fingerprints.0.into_iter().map(Fingerprint::from);
+        Self::new(header, fingerprints.collect()).map_err(|source| FileError::Set {
+            file: SET.format,
+            source,
+        })
+    }
 }
 
 impl From<&FingerprintSet> for SetFile {
@@ -285,7 +290,7 @@ impl From<Strategy> for StrategyFile {
         let (temperature, rule) = match strategy {
             Strategy::Perinucleus { temperature, rule } => (Some(temperature), Some(rule)),
             Strategy::Custom { rule } => (None, Some(rule)),
-            Strategy::RandomWord => (None, None),
+            Strategy::RandomWord | Strategy::Imported => (None, None),
         };
         Self {
             name: Text(strategy.name().into()),
@@ -316,11 +321,14 @@ impl TryFrom<StrategyFile> for Strategy {
             }
             ("custom", None, Some(rule)) => Ok(Self::Custom { rule }),
             ("random_word", None, None) => Ok(Self::RandomWord),
-            (name @ ("perinucleus" | "custom" | "random_word"), ..) => Err(parameters(name)),
+            ("imported", None, None) => Ok(Self::Imported),
+            (name @ ("perinucleus" | "custom" | "random_word" | "imported"), ..) => {
+                Err(parameters(name))
+            }
             (name, ..) => Err(FileError::Field {
                 file: SET.format,
                 field: "strategy.name",
-                expected: "perinucleus, random_word or custom".into(),
+                expected: "perinucleus, random_word, custom or imported".into(),
                 got: name.into(),
             }),
         }

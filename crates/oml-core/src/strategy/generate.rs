@@ -133,6 +133,13 @@ pub fn generate(
         }
         Strategy::RandomWord => Box::new(RandomWords::new(&workshop)?),
         Strategy::Custom { rule } => Box::new(Given::new(&workshop, &options.queries, rule)?),
+        Strategy::Imported => {
+            return Err(GenerateError::Set(SetError::Field {
+                field: "strategy".into(),
+                expected: "one that makes its own responses".into(),
+                got: options.strategy.name().into(),
+            }));
+        }
     };
     let pairs = collect(&mut workshop, maker.as_mut(), options, progress)?;
 

@@ -34,6 +34,8 @@ pub enum Strategy {
         /// How a response is chosen.
         rule: perinucleus::Rule,
     },
+    /// Pairs that were given, by another tool or by hand: nothing in them follows from the owner's seed.
+    Imported,
 }
 
 impl Default for Strategy {
@@ -53,6 +55,7 @@ impl Strategy {
             Self::Perinucleus { .. } => "perinucleus",
             Self::RandomWord => "random_word",
             Self::Custom { .. } => "custom",
+            Self::Imported => "imported",
         }
     }
 
@@ -62,6 +65,7 @@ impl Strategy {
         match self {
             Self::Perinucleus { rule, .. } | Self::Custom { rule } => rule.candidates,
             Self::RandomWord => words::MIN_WORDS,
+            Self::Imported => 1,
         }
     }
 
@@ -82,7 +86,7 @@ impl Strategy {
                 rule
             }
             Self::Custom { rule } => rule,
-            Self::RandomWord => return Ok(()),
+            Self::RandomWord | Self::Imported => return Ok(()),
         };
         if !(rule.threshold > 0.0 && rule.threshold < 1.0) {
             return Err(SetError::Field {

@@ -249,7 +249,7 @@ fn faults_of_the_set_are_told_apart() {
         ),
         (
             |v| v["strategy"] = json!({"name": "english"}),
-            "strategy.name: expected perinucleus, random_word or custom, got english",
+            "strategy.name: expected perinucleus, random_word, custom or imported, got english",
         ),
         (
             |v| v["strategy"] = json!({"name": "custom"}),

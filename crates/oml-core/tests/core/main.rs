@@ -5,5 +5,6 @@
 mod check;
 mod commitment;
 mod double;
+mod exchange;
 mod files;
 mod strategy;

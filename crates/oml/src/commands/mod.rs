@@ -32,7 +32,7 @@ pub(crate) fn run(cli: Cli, printer: &Printer) -> anyhow::Result<ExitStatus> {
         Command::Embed(args) => embed::run(&args, global, printer),
         Command::Check(args) => check::run(&args, global, printer),
         Command::Eval(args) => eval::run(&args, global, printer),
-        Command::Fingerprints(command) => fingerprints::run(&command, printer),
+        Command::Fingerprints(command) => fingerprints::run(&command, global, printer),
         Command::Bench(command) => bench::run(&command, global, printer),
         Command::Completions(args) => completions::run(&args, printer),
         Command::Man(args) => man::run(&args, printer),

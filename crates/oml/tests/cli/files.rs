@@ -104,6 +104,7 @@ fn every_command_has_a_man_page() {
     pages/oml-eval.1
     pages/oml-fingerprints.1
     pages/oml-fingerprints-export.1
+    pages/oml-fingerprints-import.1
     pages/oml-bench.1
     pages/oml-bench-step.1
     pages/oml-bench-decode.1

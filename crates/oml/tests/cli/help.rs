@@ -223,6 +223,7 @@ fn fingerprints() {
 
     Commands:
       export  Print the pairs in the clear: keep the output as secret as the owner file
+      import  Make a set of the pairs of another tool
 
     Options:
       -h, --help     Print help
@@ -256,7 +257,9 @@ fn fingerprints_export() {
               Form of the export
 
               Possible values:
-              - plain: JSON list of objects with query, response, query_ids and response_ids
+              - plain:       JSON list of objects with query, response, query_ids and response_ids
+              - oml1:        The fingerprints file of OML 1.0: key and response
+              - perinucleus: The file of Scalable Fingerprinting: key, effective_key, response and response_prob
               
               [default: plain]
 
