@@ -18,6 +18,7 @@
 //! | `response` | UTF-8 bytes of the query, so that a query has one response and reordering changes nothing |
 //! | `leaf-salt` | fingerprint index as u64 big-endian (8 bytes) |
 //! | `imported-salt` | SHA-256 of index as u64 big-endian (8 bytes) ‖ field(query) ‖ field(response) for each response |
+//! | `slices` | Merkle root of the set (32 bytes) ‖ number of slices as u64 big-endian (8 bytes) |
 //! | `training`, `evaluation` | free for the recipe and the measurements, named by their own documents |
 //!
 //! Every field carries its length, so two different tuples never share an `info`.
@@ -51,6 +52,8 @@ pub enum Purpose {
     LeafSalt,
     /// Blinding value of the leaf of an imported pair.
     ImportedSalt,
+    /// Who gets which fingerprints when a set is dealt.
+    Slices,
     /// Order and noise of training.
     Training,
     /// Samples drawn for measurements.
@@ -71,6 +74,7 @@ impl Purpose {
             Self::Response => "response",
             Self::LeafSalt => "leaf-salt",
             Self::ImportedSalt => "imported-salt",
+            Self::Slices => "slices",
             Self::Training => "training",
             Self::Evaluation => "evaluation",
         }

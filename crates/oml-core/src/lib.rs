@@ -14,5 +14,7 @@ pub mod merkle;
 pub mod model;
 pub mod random;
 pub mod secret;
+pub mod slice;
 pub mod strategy;
 pub mod tokenizer;
+pub mod usage;

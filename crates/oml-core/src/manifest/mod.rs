@@ -10,11 +10,14 @@ pub mod fingerprint_file;
 mod loose;
 pub mod model_manifest;
 pub mod oml1_file;
+pub mod opening_file;
 pub mod owner_file;
 pub mod pairs_file;
 pub mod perinucleus_file;
 pub mod plain_file;
 pub mod queries_file;
+pub mod slice_file;
+pub mod usage_log;
 
 pub use error::FileError;
 
@@ -26,6 +29,12 @@ use serde::{Deserialize, Serialize};
 #[must_use]
 pub fn hex(bytes: &[u8]) -> String {
     HEXLOWER.encode(bytes)
+}
+
+/// 32 bytes from 64 digits of lower-case hexadecimal.
+#[must_use]
+pub fn parse_hash(digits: &str) -> Option<[u8; 32]> {
+    HEXLOWER.decode(digits.as_bytes()).ok()?.try_into().ok()
 }
 
 /// A JSON list with one item per line.
@@ -45,11 +54,14 @@ fn lines<T: Serialize>(
 }
 
 /// What files call themselves. Nothing else that a file says it is gets shown.
-const FORMATS: [&str; 4] = [
+const FORMATS: [&str; 7] = [
     "oml-owner",
     "oml-fingerprints",
     "oml-fingerprint-set",
     "oml-model",
+    "oml-slice",
+    "oml-opening",
+    "oml-usage",
 ];
 
 /// The kind of a file: what its first two fields say and how large it may be.

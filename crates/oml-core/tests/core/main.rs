@@ -5,6 +5,7 @@
 mod check;
 mod commitment;
 mod double;
+mod evidence;
 mod exchange;
 mod files;
 mod strategy;

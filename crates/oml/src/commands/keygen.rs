@@ -1,4 +1,4 @@
-//! `oml keygen`: makes the owner's secret.
+//! `oml keygen`: makes the owner's secret, or a prover's.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -14,6 +14,7 @@ use zeroize::Zeroizing;
 use crate::error::ExitStatus;
 use crate::files::{self, Access, Existing};
 use crate::printer::Printer;
+use crate::sealed;
 
 /// Flags of `oml keygen`.
 #[derive(Debug, Args)]
@@ -21,6 +22,9 @@ pub(crate) struct KeygenArgs {
     /// File to write, readable by you alone; never replaces one [default: oml/owner.json in the user's config folder]
     #[arg(long, value_name = "FILE")]
     pub(crate) out: Option<PathBuf>,
+    /// Make a prover's identity instead, to which `oml fingerprints split` encrypts slices
+    #[arg(long, requires = "out")]
+    pub(crate) prover: bool,
 }
 
 pub(super) fn run(args: &KeygenArgs, printer: &Printer) -> anyhow::Result<ExitStatus> {
@@ -28,6 +32,13 @@ pub(super) fn run(args: &KeygenArgs, printer: &Printer) -> anyhow::Result<ExitSt
         .out
         .clone()
         .map_or_else(files::default_owner_file, Ok)?;
+    if args.prover {
+        let prover = ProverOutput {
+            recipient: sealed::make_identity(&path)?,
+            file: path.display().to_string(),
+        };
+        return printer.result(&prover, &prover);
+    }
     let owner = make(&path)?;
     let output = Output {
         owner: hex(&owner_id(&owner)),
@@ -66,6 +77,23 @@ impl fmt::Display for Output {
         writeln!(
             f,
             "Keep a copy in a safe place: whoever has it can prove ownership, and nobody can without it."
+        )
+    }
+}
+
+#[derive(Serialize)]
+struct ProverOutput {
+    /// The prover's public key.
+    recipient: String,
+    file: String,
+}
+
+impl fmt::Display for ProverOutput {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "prover {} in {}", self.recipient, self.file)?;
+        writeln!(
+            f,
+            "Give the owner of a model the public key, and keep the file: it opens the slices that you get."
         )
     }
 }

@@ -1,6 +1,7 @@
 //! One file per command: its flags and what it does.
 
 mod answers;
+mod asked;
 pub(crate) mod bench;
 pub(crate) mod check;
 pub(crate) mod completions;
@@ -12,6 +13,7 @@ pub(crate) mod generate;
 pub(crate) mod keygen;
 pub(crate) mod man;
 pub(crate) mod model;
+mod usage;
 mod workbench;
 
 use crate::cli::{Cli, Command};

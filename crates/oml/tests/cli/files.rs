@@ -105,6 +105,10 @@ fn every_command_has_a_man_page() {
     pages/oml-fingerprints.1
     pages/oml-fingerprints-export.1
     pages/oml-fingerprints-import.1
+    pages/oml-fingerprints-split.1
+    pages/oml-fingerprints-open.1
+    pages/oml-fingerprints-verify-opening.1
+    pages/oml-fingerprints-status.1
     pages/oml-bench.1
     pages/oml-bench-step.1
     pages/oml-bench-decode.1

@@ -20,8 +20,7 @@ use crate::printer::Printer;
 /// Flags of `oml fingerprints import`.
 #[derive(Debug, Args)]
 pub(crate) struct ImportArgs {
-    /// JSON list of pairs: of OML 1.0, of Scalable Fingerprinting, or an export of ours; of queries alone, responses are chosen as `oml
-    /// generate --strategy custom` does
+    /// JSON list of pairs of OML 1.0, of Scalable Fingerprinting, or of ours; where it has queries alone, your seed chooses the responses
     #[arg(long, value_name = "FILE")]
     pub(crate) from: PathBuf,
     /// Base model, whose tokenizer gives the ids: a Hugging Face folder or a GGUF file
