@@ -128,21 +128,18 @@ mod tests {
 
     #[test]
     fn only_the_recipient_opens() {
-        let (own, other) = (Identity::generate(), Identity::generate());
-        let sealed = seal(b"secret", &own.to_public().to_string()).unwrap();
+        let (own, other) = ([Identity::generate()], [Identity::generate()]);
+        let sealed = seal(b"secret", &own[0].to_public().to_string()).unwrap();
         assert!(is_sealed(&sealed));
-        assert_eq!(*open(&sealed, &[own.clone()], 6).unwrap(), b"secret");
-        assert!(open(&sealed, &[own.clone()], 5).is_err());
-        let error = open(&sealed, &[other], 6).unwrap_err().to_string();
+        assert_eq!(*open(&sealed, &own, 6).unwrap(), b"secret");
+        assert!(open(&sealed, &own, 5).is_err());
+        let error = open(&sealed, &other, 6).unwrap_err().to_string();
         assert!(error.starts_with("identity: expected one"), "{error}");
         for position in 0..sealed.len() {
             let mut changed = sealed.clone();
             changed[position] ^= 1;
-            assert!(
-                open(&changed, &[own.clone()], 6).is_err(),
-                "byte {position}"
-            );
-            assert!(open(&sealed[..position], &[own.clone()], 6).is_err());
+            assert!(open(&changed, &own, 6).is_err(), "byte {position}");
+            assert!(open(&sealed[..position], &own, 6).is_err());
         }
     }
 

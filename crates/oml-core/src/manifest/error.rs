@@ -89,6 +89,14 @@ pub enum FileError {
         /// Kind of file.
         file: &'static str,
     },
+    /// The passphrase does not open the file.
+    #[error(
+        "{file} passphrase: expected the one that the file was made with, got another (or the file is altered)"
+    )]
+    Passphrase {
+        /// Kind of file.
+        file: &'static str,
+    },
     /// The contents are well formed and no usable fingerprint set.
     #[error("{file} {source}")]
     Set {

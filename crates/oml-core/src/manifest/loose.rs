@@ -33,15 +33,14 @@ impl Loose {
         }
     }
 
-    /// A list with one more item; a list of mixed items or beyond its cap is [`Loose::Other`].
+    /// A list with one more item; a list of mixed or other items, or beyond its cap, is [`Loose::Other`].
     fn with(list: Option<Self>, item: Self) -> Self {
-        const MIXED: Loose = Loose::Other("a list of other things");
+        const OTHERS: Loose = Loose::Other("a list of other things");
         const LONG: Loose = Loose::Other("a list that is too long");
         match (list, item) {
             (None, Self::Text(text)) => Self::Texts(vec![text]),
             (None, Self::Number(number)) => Self::Numbers(vec![number]),
             (None, Self::Numbers(numbers)) => Self::Lists(vec![numbers]),
-            (None, Self::Other(kind)) => Self::Other(kind),
             (Some(Self::Texts(mut texts)), Self::Text(text)) => {
                 if texts.len() == MAX_RESPONSES {
                     return LONG;
@@ -63,8 +62,7 @@ impl Loose {
                 lists.push(numbers);
                 Self::Lists(lists)
             }
-            (Some(Self::Other(kind)), _) => Self::Other(kind),
-            _ => MIXED,
+            _ => OTHERS,
         }
     }
 }
@@ -128,7 +126,7 @@ impl<'de> Visitor<'de> for Depth {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Loose, A::Error> {
-        let mut list = (self.0 == 2).then_some(Loose::Other("a list nested too deep"));
+        let mut list = (self.0 == 2).then_some(Loose::Other("a list in a list of lists"));
         let inner = Depth(self.0 + 1);
         loop {
             if let Some(Loose::Other(_)) = list {

@@ -7,6 +7,7 @@
 mod error;
 mod field;
 pub mod fingerprint_file;
+pub mod locked_owner_file;
 mod loose;
 pub mod model_manifest;
 pub mod oml1_file;
@@ -54,8 +55,9 @@ fn lines<T: Serialize>(
 }
 
 /// What files call themselves. Nothing else that a file says it is gets shown.
-const FORMATS: [&str; 7] = [
+const FORMATS: [&str; 8] = [
     "oml-owner",
+    "oml-owner-locked",
     "oml-fingerprints",
     "oml-fingerprint-set",
     "oml-model",

@@ -158,7 +158,7 @@ fn faults_name_entry_and_field() {
         ),
         (
             json!({"key": "a", "response": "b", "response_prob": [[[0.5]]]}),
-            "response_prob: expected a number, a list of numbers, or a list of such lists, got a list nested too deep",
+            "response_prob: expected a number, a list of numbers, or a list of such lists, got a list of other things",
         ),
         (
             json!({"key": "a", "response": "b", "response_prob": [[0.5], [0.5]]}),

@@ -6,11 +6,13 @@ use std::path::{Path, PathBuf};
 use anyhow::anyhow;
 use clap::Args;
 use oml_core::derive::owner_id;
+use oml_core::manifest::locked_owner_file::{self, Cost};
 use oml_core::manifest::{hex, owner_file};
 use oml_core::secret::OwnerSeed;
 use serde::Serialize;
 use zeroize::Zeroizing;
 
+use super::passphrase;
 use crate::error::ExitStatus;
 use crate::files::{self, Access, Existing};
 use crate::printer::Printer;
@@ -25,6 +27,9 @@ pub(crate) struct KeygenArgs {
     /// Make a prover's identity instead, to which `oml fingerprints split` encrypts slices
     #[arg(long, requires = "out")]
     pub(crate) prover: bool,
+    /// Encrypt the file under a passphrase, asked on the terminal or read from the file that OML_PASSPHRASE_FILE names
+    #[arg(long, conflicts_with = "prover")]
+    pub(crate) passphrase: bool,
 }
 
 pub(super) fn run(args: &KeygenArgs, printer: &Printer) -> anyhow::Result<ExitStatus> {
@@ -39,7 +44,12 @@ pub(super) fn run(args: &KeygenArgs, printer: &Printer) -> anyhow::Result<ExitSt
         };
         return printer.result(&prover, &prover);
     }
-    let owner = make(&path)?;
+    let owner = if args.passphrase {
+        files::refuse_existing(&path)?;
+        make_locked(&path, &passphrase::new()?)?
+    } else {
+        make(&path)?
+    };
     let output = Output {
         owner: hex(&owner_id(&owner)),
         file: path.display().to_string(),
@@ -52,9 +62,7 @@ pub(super) fn run(args: &KeygenArgs, printer: &Printer) -> anyhow::Result<ExitSt
 /// # Errors
 /// When the system has no randomness, the file exists, or it cannot be written.
 pub(super) fn make(path: &Path) -> anyhow::Result<OwnerSeed> {
-    let mut bytes = Zeroizing::new([0; 32]);
-    getrandom::fill(&mut *bytes).map_err(|error| anyhow!("cannot draw a random seed: {error}"))?;
-    let owner = OwnerSeed::new(*bytes);
+    let owner = OwnerSeed::new(*random()?);
     files::write_whole(
         path,
         &owner_file::render(&owner)?,
@@ -62,6 +70,22 @@ pub(super) fn make(path: &Path) -> anyhow::Result<OwnerSeed> {
         Existing::Refuse,
     )?;
     Ok(owner)
+}
+
+/// As [`make`], under a passphrase.
+fn make_locked(path: &Path, passphrase: &str) -> anyhow::Result<OwnerSeed> {
+    let owner = OwnerSeed::new(*random()?);
+    let (salt, cost) = (*random()?, Cost::default());
+    let bytes = locked_owner_file::render(&owner, passphrase.as_bytes(), salt, cost)?;
+    files::write_whole(path, &bytes, Access::Private, Existing::Refuse)?;
+    Ok(owner)
+}
+
+/// Random bytes of the operating system.
+fn random<const N: usize>() -> anyhow::Result<Zeroizing<[u8; N]>> {
+    let mut bytes = Zeroizing::new([0; N]);
+    getrandom::fill(&mut *bytes).map_err(|error| anyhow!("cannot draw random bytes: {error}"))?;
+    Ok(bytes)
 }
 
 #[derive(Serialize)]

@@ -13,6 +13,7 @@ pub(crate) mod generate;
 pub(crate) mod keygen;
 pub(crate) mod man;
 pub(crate) mod model;
+mod passphrase;
 mod usage;
 mod workbench;
 

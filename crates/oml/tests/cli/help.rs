@@ -54,6 +54,7 @@ fn keygen() {
     Options:
           --out <FILE>  File to write, readable by you alone; never replaces one [default: oml/owner.json in the user's config folder]
           --prover      Make a prover's identity instead, to which `oml fingerprints split` encrypts slices
+          --passphrase  Encrypt the file under a passphrase, asked on the terminal or read from the file that OML_PASSPHRASE_FILE names
       -h, --help        Print help
       -V, --version     Print version
 
