@@ -4,7 +4,7 @@
 use libfuzzer_sys::fuzz_target;
 use oml_core::derive::Scope;
 use oml_core::fingerprint::FingerprintSet;
-use oml_core::import::{ImportError, import};
+use oml_core::import::{ImportError, ImportOptions, import};
 use oml_core::manifest::{FileError, pairs_file, perinucleus_file, plain_file};
 use oml_core::model::{Continuation, LanguageModel, ModelError, Sampling, TokenScore};
 use oml_core::secret::OwnerSeed;
@@ -75,7 +75,11 @@ impl LanguageModel for Bytes {
 fn imported(bytes: &[u8]) -> Result<FingerprintSet, ImportError> {
     let pairs = pairs_file::parse(bytes)?;
     let owner = OwnerSeed::new([7; 32]);
-    Ok(import(&mut Bytes, &Bytes, &owner, Scope::OWNER, pairs)?.set)
+    let options = ImportOptions {
+        scope: Scope::OWNER,
+        longest: 6000,
+    };
+    Ok(import(&mut Bytes, &Bytes, &owner, options, pairs)?.set)
 }
 
 fuzz_target!(|bytes: &[u8]| {

@@ -29,6 +29,15 @@ const TOLERANCE: f32 = 0.01;
 /// What is expected of ids, where they are not the tokenizer's.
 const ROUND_TRIP: &str = "text that the model's tokenizer gives back";
 
+/// What the pairs are imported for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ImportOptions<'a> {
+    /// The base model, and the licensee's copy.
+    pub scope: Scope<'a>,
+    /// Most tokens that the model reads at once; a query and its response must fit together.
+    pub longest: usize,
+}
+
 /// A set made of given pairs.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Imported {
@@ -62,7 +71,7 @@ pub enum ImportError {
     },
 }
 
-/// Makes a set of `pairs`, each with at least one response, for the model with digest `scope.model_digest`.
+/// Makes a set of `pairs`, each with at least one response.
 ///
 /// # Errors
 /// A failing model, or the first pair that cannot be used, by its entry and field.
@@ -70,9 +79,10 @@ pub fn import(
     model: &mut dyn LanguageModel,
     tokenizer: &dyn Tokenizer,
     owner: &OwnerSeed,
-    scope: Scope<'_>,
+    options: ImportOptions<'_>,
     pairs: Vec<Pair>,
 ) -> Result<Imported, ImportError> {
+    let ImportOptions { scope, longest } = options;
     let mut fingerprints = Vec::with_capacity(pairs.len());
     let mut given = Vec::with_capacity(pairs.len());
     let mut seen = Seen::default();
@@ -85,6 +95,11 @@ pub fn import(
         let mut responses: Vec<Response> = Vec::with_capacity(pair.responses.len());
         for response in &pair.responses {
             let ids = response_ids(tokenizer, &pair, &query_ids, response)?;
+            let together = query_ids.len() + ids.len();
+            if together > longest {
+                let expected = format!("at most {longest} tokens with its query");
+                return Err(fault(pair.entry, "response", expected, together.to_string()).into());
+            }
             if responses
                 .iter()
                 .any(|r| r.ids == ids || r.text == response.text)
@@ -109,7 +124,7 @@ pub fn import(
     }
     let (agreeing, measured) = measure(model, &mut fingerprints, &given)?;
 
-    let longest = |lengths: &mut dyn Iterator<Item = usize>| lengths.max().unwrap_or(1);
+    let most = |lengths: &mut dyn Iterator<Item = usize>| lengths.max().unwrap_or(1);
     let responses = fingerprints.iter().flat_map(|f| &f.responses);
     let header = SetHeader {
         strategy: Strategy::Imported,
@@ -117,8 +132,8 @@ pub fn import(
         tokenizer_hash: tokenizer.hash(),
         vocabulary_size: model.vocabulary_size(),
         copy_id: scope.copy_id.to_owned(),
-        query_length: longest(&mut fingerprints.iter().map(|f| f.query_ids.len())),
-        response_length: longest(&mut responses.map(|r| r.ids.len())),
+        query_length: most(&mut fingerprints.iter().map(|f| f.query_ids.len())),
+        response_length: most(&mut responses.map(|r| r.ids.len())),
     };
     Ok(Imported {
         set: FingerprintSet::new(header, fingerprints)?,

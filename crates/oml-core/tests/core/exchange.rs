@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use oml_core::derive::Scope;
 use oml_core::fingerprint::FingerprintSet;
-use oml_core::import::{ImportError, Imported, import};
+use oml_core::import::{ImportError, ImportOptions, Imported, import};
 use oml_core::manifest::pairs_file::{Pair, parse, queries};
 use oml_core::manifest::{FileError, oml1_file, perinucleus_file, plain_file};
 use oml_core::secret::OwnerSeed;
@@ -25,7 +25,11 @@ fn imported(bytes: &[u8]) -> Result<Imported, ImportError> {
     let tokenizer = Words::new(300);
     let mut model = Bigrams::new(&tokenizer);
     let owner = OwnerSeed::new([7; 32]);
-    import(&mut model, &tokenizer, &owner, Scope::OWNER, parse(bytes)?)
+    let options = ImportOptions {
+        scope: Scope::OWNER,
+        longest: 5000,
+    };
+    import(&mut model, &tokenizer, &owner, options, parse(bytes)?)
 }
 
 fn import_value(value: &Value) -> Result<Imported, ImportError> {
@@ -249,6 +253,10 @@ fn pairs_that_a_tokenizer_cannot_take_are_named() {
     assert_eq!(
         message(json!([{"key": a, "response": b.repeat(5000)}])),
         "pairs file entries[0].response: expected 1 to 4096 tokens, got 5000"
+    );
+    assert_eq!(
+        message(json!([{"key": a.repeat(3000), "response": b.repeat(3000)}])),
+        "pairs file entries[0].response: expected at most 5000 tokens with its query, got 6001"
     );
     assert_eq!(
         message(json!([])),

@@ -118,7 +118,7 @@ fn faults_name_file_entry_and_field() {
     --- stdout
     --- stderr
     error: cannot use p.json with base
-      caused by: sequence 0: 301 tokens, the model takes at most 256
+      caused by: pairs file entries[0].response: expected at most 256 tokens with its query, got 301
     ");
     assert!(!place.path("i.json").exists());
 }

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use anyhow::Context as _;
 use clap::Args;
 use oml_core::derive::Scope;
-use oml_core::import::{self, Imported};
+use oml_core::import::{self, ImportOptions, Imported};
 use oml_core::manifest::pairs_file::{self, MAX_BYTES};
 use serde::Serialize;
 
@@ -72,12 +72,15 @@ pub(super) fn run(
         }
         None => {
             let digest = opened.checkpoint.digest()?;
-            let scope = Scope {
-                model_digest: &digest,
-                copy_id: &args.copy_id,
+            let options = ImportOptions {
+                scope: Scope {
+                    model_digest: &digest,
+                    copy_id: &args.copy_id,
+                },
+                longest: opened.model.longest_sequence(),
             };
             let imported =
-                import::import(&mut opened.model, &opened.tokenizer, &owner, scope, pairs);
+                import::import(&mut opened.model, &opened.tokenizer, &owner, options, pairs);
             imported.with_context(|| {
                 format!("cannot use {} with {}", args.from.display(), opened.name)
             })?
