@@ -112,7 +112,7 @@ fn record(args: &CheckArgs, asked: &Asked, printer: &Printer) {
     };
     let opened = usage::tally(file, asked).map(|(tally, _)| tally.opened().len());
     match opened.and_then(|opened| {
-        usage::record(file, asked, event, &asked.indices())?;
+        usage::record(file, asked.root(), event, &asked.indices())?;
         Ok(opened)
     }) {
         Ok(0) => (),

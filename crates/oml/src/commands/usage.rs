@@ -7,25 +7,26 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::Context as _;
 use oml_core::manifest::usage_log::{self, MAX_BYTES};
+use oml_core::merkle::Hash;
 use oml_core::usage::{Event, Tally, Usage, ranges};
 
 use super::asked::{Asked, log_path};
 use crate::files;
 
-/// Writes down that `event` happens to the pairs with the numbers `indices` in the whole set.
+/// Writes down that `event` happens to the pairs with the numbers `indices` in the set behind `root`.
 ///
 /// # Errors
 /// When the log cannot be written; then nothing may be shown.
 pub(super) fn record(
     fingerprints: &Path,
-    asked: &Asked,
+    root: Hash,
     event: Event,
     indices: &[usize],
 ) -> anyhow::Result<()> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH);
     let usage = Usage {
         time: now.map_or(0, |since| since.as_secs()),
-        root: asked.root(),
+        root,
         event,
         pairs: ranges(indices),
     };

@@ -50,7 +50,7 @@ pub(super) fn run(args: &OpenArgs, printer: &Printer) -> anyhow::Result<ExitStat
     if tally.opened().contains(&args.index) {
         printer.note(format!("{} was opened before.", args.index));
     }
-    usage::record(file, &asked, Event::Open, &[args.index])?;
+    usage::record(file, asked.root(), Event::Open, &[args.index])?;
     match &args.out {
         None => printer.raw(&bytes),
         Some(path) => {

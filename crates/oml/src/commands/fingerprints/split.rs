@@ -62,7 +62,7 @@ pub(super) fn run(args: &SplitArgs, printer: &Printer) -> anyhow::Result<ExitSta
         let path = path(slice.part);
         let sealed = sealed::seal(&slice_file::render(&slice)?, to)?;
         let event = Event::Slice { to: to.clone() };
-        usage::record(&args.fingerprints, &asked, event, slice.indices())?;
+        usage::record(&args.fingerprints, slice.root, event, slice.indices())?;
         files::write_whole(&path, &sealed, Access::Private, Existing::Refuse)?;
         outputs.push(SliceOutput {
             file: path.display().to_string(),
