@@ -11,7 +11,7 @@
 
 use crate::commitment::{Commitment, Opening};
 use crate::derive::{Purpose, Scope, derive};
-use crate::fingerprint::{Fingerprint, FingerprintSet, SetError, bounded};
+use crate::fingerprint::{Fingerprint, FingerprintSet, MAX_COUNT, SetError, bounded};
 use crate::merkle::Hash;
 use crate::random::Stream;
 use crate::secret::OwnerSeed;
@@ -44,6 +44,7 @@ impl Slice {
         proofs: Vec<Vec<Hash>>,
         set: FingerprintSet,
     ) -> Result<Self, SetError> {
+        bounded("count", count, set.count(), MAX_COUNT)?;
         bounded("parts", parts, 1, count)?;
         bounded("part", part, 0, parts - 1)?;
         bounded("indices", indices.len(), set.count(), set.count())?;

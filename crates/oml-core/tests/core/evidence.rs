@@ -94,7 +94,7 @@ fn a_slice_with_a_changed_pair_is_refused() {
             .is_none()
     );
     let not_proved = "oml-slice proofs[0]: expected a path to the root, got another";
-    let table: [(Change, &str); 9] = [
+    let table: [(Change, &str); 10] = [
         (
             |v| v["set"]["fingerprints"][0]["query"] = json!("another"),
             not_proved,
@@ -112,6 +112,10 @@ fn a_slice_with_a_changed_pair_is_refused() {
         (
             |v| v["indices"][0] = v["indices"][1].clone(),
             "oml-slice indices: expected rising numbers below 9, got others",
+        ),
+        (
+            |v| v["count"] = json!(u64::MAX),
+            "oml-slice count: expected 4 to 262144, got 18446744073709551615",
         ),
         (
             |v| v["part"] = json!(2),
