@@ -8,6 +8,8 @@ import gguf
 import numpy as np
 
 SEEDS = Path(__file__).parent / "seeds"
+# The leaf of the one pair in fingerprints(), and so the root of a set of one: keccak-256 is not in the standard library.
+SLICE_ROOT = "71ed8437c9c96e97a038018207a3e3d30787d564acac96e6a77995a58fe5eeb4"
 
 
 def model(path, tokenizer):
@@ -83,8 +85,34 @@ def fingerprints():
     }
 
 
+def pairs():
+    return [
+        "a b",
+        {"key": "a c", "response": " b"},
+        {"key": "a d", "signature": " b"},
+        {"key": "a e f", "effective_key": "a e", "response": [" b", " c"], "response_prob": [[0.5, 0.25], [0.5, 0.125]]},
+        {"key": "a g", "response": " b", "response_prob": 0.5},
+        {"query": "a h", "response": " b", "query_ids": [97, 32, 104], "response_ids": [32, 98]},
+        {"query": "a h", "response": " c", "query_ids": [97, 32, 104], "response_ids": [32, 99]},
+    ]
+
+
+def evidence():
+    opening = {"format": "oml-opening", "version": 1, "index": 0, "salt": "05" * 32, "query": "a a"}
+    opening |= {"responses": [" b"], "proof": ["06" * 32]}
+    dealt = {"format": "oml-slice", "version": 1, "part": 0, "parts": 1, "root": SLICE_ROOT, "count": 1}
+    dealt |= {"indices": [0], "proofs": [[]], "set": fingerprints()}
+    usage = {"format": "oml-usage", "version": 1, "time": 1, "root": "03" * 32}
+    lines = [
+        usage | {"event": "check", "suspect": "m", "pairs": [[0, 2]]},
+        usage | {"event": "slice", "to": "age1", "pairs": [[1, 1]]},
+        usage | {"event": "open", "pairs": [[9, 9]]},
+    ]
+    return {"opening": json.dumps(opening), "slice": json.dumps(dealt), "log": "\n".join(map(json.dumps, lines))}
+
+
 if __name__ == "__main__":
-    for folder in ["gguf", "safetensors_header", "fingerprint_file"]:
+    for folder in ["gguf", "safetensors_header", "fingerprint_file", "pairs_file", "evidence"]:
         (SEEDS / folder).mkdir(parents=True, exist_ok=True)
     model(SEEDS / "gguf" / "byte_level", byte_level)
     model(SEEDS / "gguf" / "sentence_piece", sentence_piece)
@@ -93,3 +121,7 @@ if __name__ == "__main__":
     envelope = {"format": "oml-fingerprints", "version": 1, "cipher": "AES-256-GCM-SIV"}
     envelope |= {"owner": "00" * 16, "nonce": "00" * 12, "body": "AAAA"}
     (SEEDS / "fingerprint_file" / "sealed").write_text(json.dumps(envelope))
+    (SEEDS / "pairs_file" / "forms").write_text(json.dumps(pairs()))
+    (SEEDS / "pairs_file" / "usable").write_text(json.dumps(pairs()[1:]))
+    for name, text in evidence().items():
+        (SEEDS / "evidence" / name).write_text(text)

@@ -6,10 +6,12 @@
 //!
 //! The null rate is measured where controls are given: the worst control's upper Clopper–Pearson bound. Without controls
 //! it is the chance that a model which knows nothing of the owner's seed answers as the seed chose: 1 of the candidates.
+//! Imported pairs may have been chosen after a model was seen, so without a control they prove nothing: the rate is 1.
 
 use crate::claim::{self, Interval};
 use crate::fingerprint::FingerprintSet;
 use crate::model::TokenScore;
+use crate::strategy::Strategy;
 
 /// Default significance level of the verdict.
 pub const DEFAULT_ALPHA: f64 = 1e-6;
@@ -245,6 +247,12 @@ fn null(set: &FingerprintSet, controls: &[Control]) -> Result<Null, CheckError> 
 }
 
 fn worst_case(set: &FingerprintSet) -> Null {
+    if set.header().strategy == Strategy::Imported {
+        return Null {
+            rate: 1.0,
+            basis: "no bound without a control: the pairs were imported, so no seed chose their responses".into(),
+        };
+    }
     let candidates = set.header().strategy.candidates();
     let responses = set
         .fingerprints()

@@ -12,6 +12,8 @@
 //! committed to is text, since text is what anybody can send to an endpoint. The salt hides a leaf whose texts could be
 //! guessed; opening a leaf shows the [`Opening`] and its proof.
 
+use std::fmt;
+
 use crate::fingerprint::{Fingerprint, FingerprintSet};
 use crate::merkle::{self, Hash, MerkleTree, keccak256};
 use crate::secret::Salt;
@@ -32,6 +34,12 @@ pub struct Opening {
     pub query: String,
     /// Texts of the valid responses, in order.
     pub responses: Vec<String>,
+}
+
+impl fmt::Debug for Opening {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Opening({}, secret)", self.index)
+    }
 }
 
 impl From<&Fingerprint> for Opening {

@@ -17,6 +17,8 @@
 //! | `query`, `random-words` | candidate number as u64 big-endian (8 bytes) |
 //! | `response` | UTF-8 bytes of the query, so that a query has one response and reordering changes nothing |
 //! | `leaf-salt` | fingerprint index as u64 big-endian (8 bytes) |
+//! | `imported-salt` | SHA-256 of index as u64 big-endian (8 bytes) ‖ field(query) ‖ field(response) for each response |
+//! | `slices` | Merkle root of the set (32 bytes) ‖ number of slices as u64 big-endian (8 bytes) |
 //! | `training`, `evaluation` | free for the recipe and the measurements, named by their own documents |
 //!
 //! Every field carries its length, so two different tuples never share an `info`.
@@ -48,6 +50,10 @@ pub enum Purpose {
     Response,
     /// Blinding value of a commitment leaf.
     LeafSalt,
+    /// Blinding value of the leaf of an imported pair.
+    ImportedSalt,
+    /// Who gets which fingerprints when a set is dealt.
+    Slices,
     /// Order and noise of training.
     Training,
     /// Samples drawn for measurements.
@@ -67,6 +73,8 @@ impl Purpose {
             Self::RandomWords => "random-words",
             Self::Response => "response",
             Self::LeafSalt => "leaf-salt",
+            Self::ImportedSalt => "imported-salt",
+            Self::Slices => "slices",
             Self::Training => "training",
             Self::Evaluation => "evaluation",
         }

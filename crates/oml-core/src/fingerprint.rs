@@ -73,9 +73,9 @@ pub struct SetHeader {
     pub vocabulary_size: usize,
     /// Name of the licensee's copy; empty for the owner's own set.
     pub copy_id: String,
-    /// Tokens per query, without what the tokenizer adds; the longest for a user's own queries.
+    /// Tokens per query, without what the tokenizer adds; the longest for a user's own queries and imported pairs.
     pub query_length: usize,
-    /// Tokens per response.
+    /// Tokens per response; the longest for imported pairs.
     pub response_length: usize,
 }
 
@@ -277,6 +277,10 @@ fn validate(
         1,
         MAX_RESPONSES,
     )?;
+    let shortest = match header.strategy {
+        Strategy::Imported => 1,
+        _ => header.response_length,
+    };
     for (r, response) in fingerprint.responses.iter().enumerate() {
         let at = |field: &str| format!("fingerprints[{position}].responses[{r}].{field}");
         text(&at("text"), &response.text)?;
@@ -284,7 +288,7 @@ fn validate(
         bounded(
             &at("ids"),
             response.ids.len(),
-            header.response_length,
+            shortest,
             header.response_length,
         )?;
         bounded(

@@ -10,6 +10,7 @@ mod files;
 mod interrupt;
 mod printer;
 mod report;
+mod sealed;
 mod seconds;
 mod settings;
 

@@ -12,6 +12,10 @@ mod check;
 mod embed;
 #[path = "cli/errors.rs"]
 mod errors;
+#[path = "cli/evidence.rs"]
+mod evidence;
+#[path = "cli/exchange.rs"]
+mod exchange;
 #[path = "cli/files.rs"]
 mod files;
 #[path = "cli/help.rs"]

@@ -59,6 +59,20 @@ pub enum FileError {
         /// What was found.
         got: String,
     },
+    /// A field of one entry of a list with a value that is not allowed, or not there.
+    #[error("{file} entries[{entry}].{field}: expected {expected}, got {got}")]
+    Entry {
+        /// Kind of file.
+        file: &'static str,
+        /// Position in the list, from 0.
+        entry: usize,
+        /// Name of the field.
+        field: &'static str,
+        /// What is allowed.
+        expected: String,
+        /// What was found, without quoting it.
+        got: String,
+    },
     /// Encrypted for another owner.
     #[error("{file} owner: expected {expected} as derived from the owner's seed, got {got}")]
     Owner {
@@ -72,6 +86,14 @@ pub enum FileError {
     /// The owner is right and the contents are not what the owner wrote.
     #[error("{file} body: expected what the owner encrypted, got altered or damaged contents")]
     Altered {
+        /// Kind of file.
+        file: &'static str,
+    },
+    /// The passphrase does not open the file.
+    #[error(
+        "{file} passphrase: expected the one that the file was made with, got another (or the file is altered)"
+    )]
+    Passphrase {
         /// Kind of file.
         file: &'static str,
     },

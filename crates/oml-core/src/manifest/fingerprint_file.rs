@@ -56,9 +56,10 @@ struct Envelope {
     body: Text<MAX_BYTES>,
 }
 
+/// A set in the clear, as it is encrypted here and in slices.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct SetFile {
+pub(super) struct SetFile {
     format: Text<64>,
     version: u32,
     strategy: StrategyFile,
@@ -188,25 +189,7 @@ pub fn open(bytes: &[u8], owner: &OwnerSeed) -> Result<FingerprintSet, FileError
 /// As [`open`], without the owner's.
 pub fn parse_set(plaintext: &[u8]) -> Result<FingerprintSet, FileError> {
     let file: SetFile = SET.parse(plaintext)?;
-    let header = SetHeader {
-        strategy: file.strategy.try_into()?,
-        model_digest: file.model_digest.0,
-        tokenizer_hash: file.tokenizer_hash.0,
-        vocabulary_size: file.vocabulary_size,
-        copy_id: file.copy_id.0,
-        query_length: file.query_length,
-        response_length: file.response_length,
-    };
-    let fingerprints = file
-        .fingerprints
-        .0
-        .into_iter()
-        .map(Fingerprint::from)
-        .collect();
-    FingerprintSet::new(header, fingerprints).map_err(|source| FileError::Set {
-        file: SET.format,
-        source,
-    })
+    file.try_into()
 }
 
 fn cipher(owner: &OwnerSeed) -> Aes256GcmSiv {
@@ -224,6 +207,28 @@ fn associated_data(owner_id: &[u8; 16]) -> String {
         ENVELOPE.version,
         hex(owner_id)
     )
+}
+
+impl TryFrom<SetFile> for FingerprintSet {
+    type Error = FileError;
+
+    fn try_from(file: SetFile) -> Result<Self, FileError> {
+        SET.judge(&file.format.0, file.version)?;
+        let header = SetHeader {
+            strategy: file.strategy.try_into()?,
+            model_digest: file.model_digest.0,
+            tokenizer_hash: file.tokenizer_hash.0,
+            vocabulary_size: file.vocabulary_size,
+            copy_id: file.copy_id.0,
+            query_length: file.query_length,
+            response_length: file.response_length,
+        };
+        let fingerprints = file.fingerprints.0.into_iter().map(Fingerprint::from);
+        Self::new(header, fingerprints.collect()).map_err(|source| FileError::Set {
+            file: SET.format,
+            source,
+        })
+    }
 }
 
 impl From<&FingerprintSet> for SetFile {
@@ -339,6 +344,7 @@ impl TryFrom<StrategyFile> for Strategy {
             ("chain_hash", Some(writing), None, (None, None, None)) => Self::ChainHash { writing },
             ("custom", None, Some(rule), _) => Self::Custom { rule },
             ("random_word", None, None, (None, None, None)) => Self::RandomWord,
+            ("imported", None, None, (None, None, None)) => Self::Imported,
             (name, ..) if NAMES.contains(&name) => return Err(parameters(name)),
             (name, ..) => {
                 return Err(FileError::Field {
@@ -358,7 +364,7 @@ impl TryFrom<StrategyFile> for Strategy {
 }
 
 /// Names of all strategies.
-const NAMES: [&str; 7] = [
+const NAMES: [&str; 8] = [
     "perinucleus",
     "inverse_nucleus",
     "english",
@@ -366,6 +372,7 @@ const NAMES: [&str; 7] = [
     "chain_hash",
     "random_word",
     "custom",
+    "imported",
 ];
 
 fn parameters(name: &str) -> FileError {

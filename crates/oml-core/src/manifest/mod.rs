@@ -7,16 +7,24 @@
 mod error;
 mod field;
 pub mod fingerprint_file;
+pub mod locked_owner_file;
+mod loose;
 pub mod model_manifest;
+pub mod oml1_file;
+pub mod opening_file;
 pub mod owner_file;
+pub mod pairs_file;
+pub mod perinucleus_file;
 pub mod plain_file;
 pub mod queries_file;
+pub mod slice_file;
+pub mod usage_log;
 
 pub use error::FileError;
 
 use data_encoding::HEXLOWER;
-use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 
 /// Lower-case hexadecimal of `bytes`.
 #[must_use]
@@ -24,12 +32,38 @@ pub fn hex(bytes: &[u8]) -> String {
     HEXLOWER.encode(bytes)
 }
 
+/// 32 bytes from 64 digits of lower-case hexadecimal.
+#[must_use]
+pub fn parse_hash(digits: &str) -> Option<[u8; 32]> {
+    HEXLOWER.decode(digits.as_bytes()).ok()?.try_into().ok()
+}
+
+/// A JSON list with one item per line.
+fn lines<T: Serialize>(
+    file: &'static str,
+    items: impl Iterator<Item = Result<T, FileError>>,
+) -> Result<Vec<u8>, FileError> {
+    let mut out = b"[".to_vec();
+    let mut separator: &[u8] = b"\n";
+    for item in items {
+        out.extend_from_slice(separator);
+        separator = b",\n";
+        serde_json::to_writer(&mut out, &item?).map_err(|error| FileError::json(file, &error))?;
+    }
+    out.extend_from_slice(b"\n]\n");
+    Ok(out)
+}
+
 /// What files call themselves. Nothing else that a file says it is gets shown.
-const FORMATS: [&str; 4] = [
+const FORMATS: [&str; 8] = [
     "oml-owner",
+    "oml-owner-locked",
     "oml-fingerprints",
     "oml-fingerprint-set",
     "oml-model",
+    "oml-slice",
+    "oml-opening",
+    "oml-usage",
 ];
 
 /// The kind of a file: what its first two fields say and how large it may be.
@@ -50,12 +84,17 @@ impl Kind {
         }
         self.judge_size(bytes.len())?;
         let Marker { format, version } = self.json(bytes)?;
-        if format.0 != self.format {
+        self.judge(&format.0, version)?;
+        self.json(bytes)
+    }
+
+    fn judge(self, format: &str, version: u32) -> Result<(), FileError> {
+        if format != self.format {
             return Err(FileError::Format {
                 expected: self.format,
                 got: FORMATS
                     .into_iter()
-                    .find(|known| *known == format.0)
+                    .find(|known| *known == format)
                     .unwrap_or("another"),
             });
         }
@@ -66,7 +105,7 @@ impl Kind {
                 got: version,
             });
         }
-        self.json(bytes)
+        Ok(())
     }
 
     fn judge_size(self, got: usize) -> Result<(), FileError> {

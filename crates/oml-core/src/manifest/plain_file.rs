@@ -4,8 +4,8 @@
 
 use serde::Serialize;
 
-use super::FileError;
-use crate::fingerprint::FingerprintSet;
+use super::{FileError, lines};
+use crate::fingerprint::{Fingerprint, FingerprintSet, Response};
 
 #[derive(Serialize)]
 struct Pair<'a> {
@@ -20,22 +20,19 @@ struct Pair<'a> {
 /// # Errors
 /// [`FileError::Json`], which a correct serialiser never gives.
 pub fn render(set: &FingerprintSet) -> Result<Vec<u8>, FileError> {
-    let mut out = b"[".to_vec();
-    let mut separator: &[u8] = b"\n";
-    for fingerprint in set.fingerprints() {
-        for response in &fingerprint.responses {
-            let pair = Pair {
-                query: &fingerprint.query,
-                response: &response.text,
-                query_ids: &fingerprint.query_ids,
-                response_ids: &response.ids,
-            };
-            out.extend_from_slice(separator);
-            separator = b",\n";
-            serde_json::to_writer(&mut out, &pair)
-                .map_err(|error| FileError::json("plain export", &error))?;
-        }
+    lines("plain export", set.fingerprints().iter().flat_map(pairs))
+}
+
+fn pairs(fingerprint: &Fingerprint) -> impl Iterator<Item = Result<Pair<'_>, FileError>> {
+    let responses = fingerprint.responses.iter();
+    responses.map(|response| Ok(pair(fingerprint, response)))
+}
+
+fn pair<'a>(fingerprint: &'a Fingerprint, response: &'a Response) -> Pair<'a> {
+    Pair {
+        query: &fingerprint.query,
+        response: &response.text,
+        query_ids: &fingerprint.query_ids,
+        response_ids: &response.ids,
     }
-    out.extend_from_slice(b"\n]\n");
-    Ok(out)
 }

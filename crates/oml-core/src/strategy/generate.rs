@@ -210,6 +210,13 @@ fn sources(workshop: &Workshop<'_>, options: &GenerateOptions) -> Result<Sources
             Box::new(Given::new(workshop, &options.queries)?),
             Box::new(rule),
         ),
+        Strategy::Imported => {
+            return Err(GenerateError::Set(SetError::Field {
+                field: "strategy".into(),
+                expected: "one that makes its own responses".into(),
+                got: options.strategy.name().into(),
+            }));
+        }
     })
 }
 

@@ -60,6 +60,8 @@ pub enum Strategy {
         /// How a response is chosen.
         rule: perinucleus::Rule,
     },
+    /// Pairs that were given, by another tool or by hand: nothing in them follows from the owner's seed.
+    Imported,
 }
 
 impl Default for Strategy {
@@ -83,6 +85,7 @@ impl Strategy {
             Self::ChainHash { .. } => "chain_hash",
             Self::RandomWord => "random_word",
             Self::Custom { .. } => "custom",
+            Self::Imported => "imported",
         }
     }
 
@@ -91,7 +94,7 @@ impl Strategy {
     pub const fn candidates(&self) -> usize {
         match self {
             Self::Perinucleus { rule, .. } | Self::Custom { rule } => rule.candidates,
-            Self::InverseNucleus { .. } => 1,
+            Self::InverseNucleus { .. } | Self::Imported => 1,
             Self::ChainHash { .. } => chain_hash::WORDS,
             Self::English { .. } | Self::EnglishRandomResponse { .. } | Self::RandomWord => {
                 words::MIN_WORDS
@@ -114,7 +117,7 @@ impl Strategy {
             | Self::English { writing }
             | Self::EnglishRandomResponse { writing }
             | Self::ChainHash { writing } => Some(*writing),
-            Self::RandomWord | Self::Custom { .. } => None,
+            Self::RandomWord | Self::Custom { .. } | Self::Imported => None,
         }
     }
 

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use oml_core::fingerprint::{Fingerprint, FingerprintSet, Response, SetError, SetHeader};
 use oml_core::manifest::fingerprint_file::{open, parse_set, seal};
+use oml_core::manifest::locked_owner_file::{self, Cost};
 use oml_core::manifest::model_manifest::{self, Measurement, ModelManifest};
 use oml_core::manifest::{FileError, owner_file, plain_file, queries_file};
 use oml_core::secret::{OwnerSeed, Salt};
@@ -249,7 +250,7 @@ fn faults_of_the_set_are_told_apart() {
         ),
         (
             |v| v["strategy"] = json!({"name": "rhyme"}),
-            "strategy.name: expected one of perinucleus, inverse_nucleus, english, english_random_response, chain_hash, random_word, custom, got rhyme",
+            "strategy.name: expected one of perinucleus, inverse_nucleus, english, english_random_response, chain_hash, random_word, custom, imported, got rhyme",
         ),
         (
             |v| v["strategy"] = json!({"name": "custom"}),
@@ -346,6 +347,90 @@ fn owner_files() {
             "{message}"
         );
     }
+}
+
+#[test]
+fn locked_owner_files() {
+    let cost = Cost {
+        memory_kib: 32,
+        passes: 1,
+        lanes: 1,
+    };
+    let render = |passphrase: &[u8]| locked_owner_file::render(&owner(), passphrase, [3; 16], cost);
+    let bytes = render(b"open sesame").unwrap();
+    let text = std::str::from_utf8(&bytes).unwrap();
+    assert!(
+        text.starts_with(&format!(
+            "{{\"format\":\"oml-owner-locked\",\"version\":1,\"kdf\":\"argon2id\",\"memory_kib\":32,\"passes\":1,\
+             \"lanes\":1,\"salt\":\"{}\",\"cipher\":\"AES-256-GCM-SIV\",\"body\":\"",
+            "03".repeat(16)
+        )),
+        "{text}"
+    );
+    let parse = |text: &str| locked_owner_file::parse(text.as_bytes(), b"open sesame");
+    let message = |text: &str| parse(text).unwrap_err().to_string();
+    assert_eq!(parse(text).unwrap(), owner());
+    let wrong = "oml-owner-locked passphrase: expected the one that the file was made with, got another \
+                 (or the file is altered)";
+    let error = locked_owner_file::parse(&bytes, b"open sesam").unwrap_err();
+    assert!(matches!(error, FileError::Passphrase { .. }));
+    assert_eq!(error.to_string(), wrong);
+    for (from, to, expected) in [
+        ("\"passes\":1", "\"passes\":2", wrong),
+        ("\"salt\":\"03", "\"salt\":\"04", wrong),
+        (
+            "\"passes\":1",
+            "\"passes\":65",
+            "oml-owner-locked passes: expected 1 to 64, got 65",
+        ),
+        (
+            "\"lanes\":1",
+            "\"lanes\":0",
+            "oml-owner-locked lanes: expected 1 to 64, got 0",
+        ),
+        (
+            "\"lanes\":1",
+            "\"lanes\":5",
+            "oml-owner-locked memory_kib: expected 40 to 1048576, got 32",
+        ),
+        (
+            ":32,",
+            ":1048577,",
+            "oml-owner-locked memory_kib: expected 8 to 1048576, got 1048577",
+        ),
+        (
+            "argon2id",
+            "md5",
+            "oml-owner-locked kdf: expected argon2id, got another",
+        ),
+        (
+            "AES",
+            "DES",
+            "oml-owner-locked cipher: expected AES-256-GCM-SIV, got another",
+        ),
+    ] {
+        assert_eq!(message(&text.replacen(from, to, 1)), expected);
+    }
+    for position in 0..bytes.len() - 1 {
+        let mut changed = bytes.clone();
+        changed[position] ^= 1;
+        assert!(
+            locked_owner_file::parse(&changed, b"open sesame").is_err(),
+            "byte {position}"
+        );
+    }
+    assert_eq!(
+        render(b"").unwrap_err().to_string(),
+        "oml-owner-locked passphrase: expected at least one character, got none"
+    );
+    // Each reader says what the other file is.
+    assert!(matches!(
+        owner_file::parse(&bytes),
+        Err(FileError::Format {
+            got: locked_owner_file::FORMAT,
+            ..
+        })
+    ));
 }
 
 #[test]

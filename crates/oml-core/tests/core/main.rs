@@ -1,9 +1,15 @@
 //! Tests of the domain through its public interface.
 
-#![allow(clippy::unwrap_used, reason = "a failed helper is a failed test")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    reason = "a failed helper is a failed test, and a skipped one says so"
+)]
 
 mod check;
 mod commitment;
 mod double;
+mod evidence;
+mod exchange;
 mod files;
 mod strategy;

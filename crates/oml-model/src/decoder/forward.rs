@@ -376,7 +376,7 @@ fn attention_part<B: Backend>(
         positions,
         &sizes.heads,
         rope,
-        saves.as_deref_mut().map(|s| &mut s.qkv),
+        saves.map(|s| &mut s.qkv),
     );
     match attend {
         Attend::Packed(layout) => {

@@ -10,11 +10,14 @@ use oml_core::check::{self, CheckReport, Control};
 use oml_core::claim;
 use oml_core::fingerprint::FingerprintSet;
 use oml_core::model::{LanguageModel as _, TokenScore};
+use oml_core::usage::Event;
 use oml_model::engine::Engine;
 use serde::Serialize;
 
+use super::asked::{self, Asked, AskedArgs};
+use super::usage;
 use super::workbench::{self, Opened};
-use crate::cli::{GlobalArgs, OwnerArgs, probability};
+use crate::cli::{GlobalArgs, probability};
 use crate::error::ExitStatus;
 use crate::printer::Printer;
 use crate::seconds;
@@ -25,11 +28,8 @@ pub(crate) struct CheckArgs {
     /// Suspect model: a Hugging Face folder or a GGUF file
     #[arg(long, value_name = "DIR")]
     pub(crate) model: PathBuf,
-    /// Fingerprints file made by `oml generate`
-    #[arg(long, value_name = "FILE")]
-    pub(crate) fingerprints: PathBuf,
     #[command(flatten)]
-    pub(crate) owner: OwnerArgs,
+    pub(crate) asked: AskedArgs,
     /// A model that never saw the fingerprints, to measure how often one answers by chance (repeatable; the worst counts)
     #[arg(long, value_name = "DIR")]
     pub(crate) control: Vec<PathBuf>,
@@ -45,24 +45,26 @@ pub(super) fn run(
 ) -> anyhow::Result<ExitStatus> {
     let started = Instant::now();
     let engine = workbench::engine(global)?;
-    let owner = workbench::owner(&workbench::owner_path(&args.owner)?)?;
-    let set = workbench::fingerprints(&args.fingerprints, &owner)?;
+    let asked = asked::read(&args.asked)?;
+    let set = asked.set();
     let mut controls = Vec::new();
     for path in &args.control {
         let mut control = workbench::open(&engine, path, printer)?;
-        let scores = scores(&mut control, &set).with_context(|| asking(args, path))?;
+        let scores = scores(&mut control, set).with_context(|| asking(args, path))?;
         controls.push(Control {
             name: control.name,
             count: set.count(),
-            hits: check::count_hits(&set, &scores)?,
+            hits: check::count_hits(set, &scores)?,
         });
     }
     let mut suspect = workbench::open(&engine, &args.model, printer)?;
-    let scores = scores(&mut suspect, &set).with_context(|| asking(args, &args.model))?;
-    let report = check::check(&set, &scores, &controls, args.alpha)?;
+    record(args, &asked, printer);
+    let scores = scores(&mut suspect, set).with_context(|| asking(args, &args.model))?;
+    let report = check::check(set, &scores, &controls, args.alpha)?;
     let output = Output::new(
         &suspect.name,
         &report,
+        &asked.indices(),
         &controls,
         started.elapsed().as_secs_f64(),
     );
@@ -77,7 +79,7 @@ pub(super) fn run(
         printer.warning(format!(
             "{}: this set is too small to say \"present\" at --alpha {:e}: all {} hits would give a p-value of {} at a null rate of \
              {:.2} %; name a --control to measure the null rate, or use a larger set",
-            args.fingerprints.display(),
+            args.asked.fingerprints.display(),
             report.alpha,
             report.count,
             p_value(all_hits(&report)),
@@ -96,8 +98,30 @@ fn asking(args: &CheckArgs, model: &Path) -> String {
     format!(
         "cannot ask {} the queries of {}",
         model.display(),
-        args.fingerprints.display()
+        args.asked.fingerprints.display()
     )
+}
+
+/// Writes down the check. It shows the pairs to nobody but the user, so a log that cannot be written does not stop it.
+fn record(args: &CheckArgs, asked: &Asked, printer: &Printer) {
+    let file = &args.asked.fingerprints;
+    let suspect = args.model.canonicalize();
+    let suspect = suspect.unwrap_or_else(|_| args.model.clone());
+    let event = Event::Check {
+        suspect: suspect.display().to_string(),
+    };
+    let opened = usage::tally(file, asked).map(|(tally, _)| tally.opened().len());
+    match opened.and_then(|opened| {
+        usage::record(file, asked.root(), event, &asked.indices())?;
+        Ok(opened)
+    }) {
+        Ok(0) => (),
+        Ok(opened) => printer.warning(format!(
+            "{}: pairs that were opened before: {opened}; whoever saw them can filter them",
+            file.display()
+        )),
+        Err(error) => printer.warning(format!("this check is not written down: {error:#}")),
+    }
 }
 
 /// The decimal logarithm of the p-value that every hit would give.
@@ -150,6 +174,7 @@ struct ControlOutput {
 
 #[derive(Serialize)]
 struct FingerprintOutput {
+    /// Number in the whole set.
     index: usize,
     hit: bool,
     /// Per valid response, per token; 0 is the model's first choice.
@@ -158,7 +183,13 @@ struct FingerprintOutput {
 }
 
 impl Output {
-    fn new(model: &str, report: &CheckReport, controls: &[Control], seconds: f64) -> Self {
+    fn new(
+        model: &str,
+        report: &CheckReport,
+        indices: &[usize],
+        controls: &[Control],
+        seconds: f64,
+    ) -> Self {
         Self {
             model: model.to_owned(),
             count: report.count,
@@ -185,8 +216,9 @@ impl Output {
             fingerprints: report
                 .fingerprints
                 .iter()
-                .map(|f| FingerprintOutput {
-                    index: f.index,
+                .zip(indices)
+                .map(|(f, &index)| FingerprintOutput {
+                    index,
                     hit: f.hit,
                     ranks: f
                         .responses

@@ -200,6 +200,17 @@ impl ChoiceArgs {
         }
     }
 
+    /// The defaults, for the queries of a file.
+    pub(super) fn of_queries(path: &Path, copy_id: &str) -> Self {
+        Self {
+            strategy: StrategyName::Custom,
+            count: None,
+            queries: Some(path.to_owned()),
+            copy_id: copy_id.to_owned(),
+            ..Self::with_count(0)
+        }
+    }
+
     /// The user's own queries; none where the strategy makes its own.
     ///
     /// # Errors

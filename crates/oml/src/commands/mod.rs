@@ -1,6 +1,7 @@
 //! One file per command: its flags and what it does.
 
 mod answers;
+mod asked;
 pub(crate) mod bench;
 pub(crate) mod check;
 pub(crate) mod completions;
@@ -12,6 +13,8 @@ pub(crate) mod generate;
 pub(crate) mod keygen;
 pub(crate) mod man;
 pub(crate) mod model;
+mod passphrase;
+mod usage;
 mod workbench;
 
 use crate::cli::{Cli, Command};
@@ -32,7 +35,7 @@ pub(crate) fn run(cli: Cli, printer: &Printer) -> anyhow::Result<ExitStatus> {
         Command::Embed(args) => embed::run(&args, global, printer),
         Command::Check(args) => check::run(&args, global, printer),
         Command::Eval(args) => eval::run(&args, global, printer),
-        Command::Fingerprints(command) => fingerprints::run(&command, printer),
+        Command::Fingerprints(command) => fingerprints::run(&command, global, printer),
         Command::Bench(command) => bench::run(&command, global, printer),
         Command::Completions(args) => completions::run(&args, printer),
         Command::Man(args) => man::run(&args, printer),

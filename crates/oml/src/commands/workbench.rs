@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, anyhow};
 use oml_core::fingerprint::FingerprintSet;
-use oml_core::manifest::{fingerprint_file, owner_file};
+use oml_core::manifest::{FileError, fingerprint_file, locked_owner_file, owner_file};
 use oml_core::secret::OwnerSeed;
 use oml_model::causal::CausalModel;
 use oml_model::checkpoint::Checkpoint;
@@ -12,6 +12,7 @@ use oml_model::engine::Engine;
 use oml_model::tokenizer::TextTokenizer;
 use zeroize::Zeroizing;
 
+use super::passphrase;
 use crate::cli::{GlobalArgs, OwnerArgs};
 use crate::error::WithHint as _;
 use crate::files;
@@ -118,12 +119,22 @@ pub(super) fn owner_path(args: &OwnerArgs) -> anyhow::Result<PathBuf> {
 /// Reads the owner's secret.
 ///
 /// # Errors
-/// When the file is missing or is not an owner file.
+/// When the file is missing, is not an owner file, or is under another passphrase than is given.
 pub(super) fn owner(path: &Path) -> anyhow::Result<OwnerSeed> {
     let bytes = files::read(path, OWNER_FILE_LIMIT)
         .hint("Make an owner file with `oml keygen`, or name yours with --owner FILE.")?;
     let bytes = Zeroizing::new(bytes);
-    owner_file::parse(&bytes).with_context(|| format!("cannot read {}", path.display()))
+    let opened = match owner_file::parse(&bytes) {
+        Err(FileError::Format {
+            got: locked_owner_file::FORMAT,
+            ..
+        }) => {
+            let passphrase = passphrase::known(&path.display().to_string())?;
+            locked_owner_file::parse(&bytes, passphrase.as_bytes())
+        }
+        other => other,
+    };
+    opened.with_context(|| format!("cannot read {}", path.display()))
 }
 
 /// Reads a fingerprints file.

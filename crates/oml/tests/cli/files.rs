@@ -42,6 +42,77 @@ fn keygen_uses_the_config_folder() {
 }
 
 #[test]
+fn a_passphrase_opens_the_owner_file_and_another_does_not() {
+    let place = Place::new();
+    fs::write(place.path("right"), "open sesame\n").unwrap();
+    fs::write(place.path("wrong"), "open barley\n").unwrap();
+    fs::write(place.path("empty"), "\n").unwrap();
+    fs::write(place.path("f.json"), "{}").unwrap();
+    let run = |line: &str, passphrase: &str| {
+        let mut command = place.command(line);
+        shown(command.env("OML_PASSPHRASE_FILE", passphrase))
+    };
+    let made = run("keygen --passphrase --out owner.json", "right");
+    assert!(made.starts_with("exit: 0\n--- stdout\nowner "), "{made}");
+    let text = fs::read_to_string(place.path("owner.json")).unwrap();
+    assert!(text.contains("\"format\":\"oml-owner-locked\"") && !text.contains("sesame"));
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt as _;
+        let mode = fs::metadata(place.path("owner.json"))
+            .unwrap()
+            .permissions()
+            .mode();
+        assert_eq!(mode & 0o777, 0o600);
+    }
+    let export = "fingerprints export --fingerprints f.json --owner owner.json";
+    // The owner file is opened, and the other file is at fault.
+    insta::assert_snapshot!(run(export, "right"), @"
+    exit: 2
+    --- stdout
+    --- stderr
+    error: cannot read f.json
+      caused by: oml-fingerprints: line 1, column 2: expected JSON of this form, got a field that is missing, unknown, repeated, too long or of another type
+    ");
+    insta::assert_snapshot!(run(export, "wrong"), @"
+    exit: 2
+    --- stdout
+    --- stderr
+    error: cannot read owner.json
+      caused by: oml-owner-locked passphrase: expected the one that the file was made with, got another (or the file is altered)
+    ");
+    insta::assert_snapshot!(run(export, "nowhere"), @"
+    exit: 2
+    --- stdout
+    --- stderr
+    error: OML_PASSPHRASE_FILE
+      caused by: cannot read nowhere
+      caused by: No such file or directory (os error 2)
+    ");
+    insta::assert_snapshot!(run("keygen --passphrase --out other.json", "empty"), @"
+    exit: 2
+    --- stdout
+    --- stderr
+    error: passphrase: expected at least one character, got none
+    ");
+    insta::assert_snapshot!(place.run(export), @"
+    exit: 2
+    --- stdout
+    --- stderr
+    error: passphrase: expected a terminal to ask on, got none
+    hint: Name a file that holds the passphrase in OML_PASSPHRASE_FILE.
+    ");
+    insta::assert_snapshot!(run("keygen --passphrase --out owner.json", "right"), @"
+    exit: 2
+    --- stdout
+    --- stderr
+    error: owner.json already exists
+    hint: Nothing is overwritten: name another path, or move the old one away.
+    ");
+    assert!(!place.path("other.json").exists());
+}
+
+#[test]
 fn two_owners_differ() {
     let place = Place::new();
     assert_ne!(
@@ -104,6 +175,11 @@ fn every_command_has_a_man_page() {
     pages/oml-eval.1
     pages/oml-fingerprints.1
     pages/oml-fingerprints-export.1
+    pages/oml-fingerprints-import.1
+    pages/oml-fingerprints-split.1
+    pages/oml-fingerprints-open.1
+    pages/oml-fingerprints-verify-opening.1
+    pages/oml-fingerprints-status.1
     pages/oml-bench.1
     pages/oml-bench-step.1
     pages/oml-bench-decode.1

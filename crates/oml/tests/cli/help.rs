@@ -53,6 +53,8 @@ fn keygen() {
 
     Options:
           --out <FILE>  File to write, readable by you alone; never replaces one [default: oml/owner.json in the user's config folder]
+          --prover      Make a prover's identity instead, to which `oml fingerprints split` encrypts slices
+          --passphrase  Encrypt the file under a passphrase, asked on the terminal or read from the file that OML_PASSPHRASE_FILE names
       -h, --help        Print help
       -V, --version     Print version
 
@@ -182,8 +184,9 @@ fn check() {
 
     Options:
           --model <DIR>          Suspect model: a Hugging Face folder or a GGUF file
-          --fingerprints <FILE>  Fingerprints file made by `oml generate`
+          --fingerprints <FILE>  Fingerprints file made by `oml generate`, or a slice made by `oml fingerprints split`
           --owner <FILE>         Owner file made by `oml keygen` [default: oml/owner.json in the user's config folder]
+          --identity <FILE>      Prover's identity file, for a slice
           --control <DIR>        A model that never saw the fingerprints, to measure how often one answers by chance (repeatable; the worst counts)
           --alpha <P>            Largest p-value at which the answer is "present" [default: 1e-6]
       -h, --help                 Print help
@@ -236,7 +239,12 @@ fn fingerprints() {
     Usage: oml fingerprints [OPTIONS] <COMMAND>
 
     Commands:
-      export  Print the pairs in the clear: keep the output as secret as the owner file
+      export          Print the pairs in the clear: keep the output as secret as the owner file
+      import          Make a set of the pairs of another tool
+      split           Deal a set to provers: slices that each can check and open on its own
+      open            Show one pair with its proof as evidence, which spends it
+      verify-opening  Does a pair that was shown belong to the set behind a published root?
+      status          Say how many pairs are unused, asked, given to provers and spent
 
     Options:
       -h, --help     Print help
@@ -270,7 +278,9 @@ fn fingerprints_export() {
               Form of the export
 
               Possible values:
-              - plain: JSON list of objects with query, response, query_ids and response_ids
+              - plain:       JSON list of objects with query, response, query_ids and response_ids
+              - oml1:        The fingerprints file of OML 1.0: key and response
+              - perinucleus: The file of Scalable Fingerprinting: key, effective_key, response and response_prob
               
               [default: plain]
 
@@ -301,6 +311,131 @@ fn fingerprints_export() {
 
           --show-settings
               Print every setting and where it comes from, and do nothing
+    ");
+}
+
+#[test]
+fn fingerprints_import() {
+    insta::assert_snapshot!(help("fingerprints import"), @"
+    Make a set of the pairs of another tool
+
+    Usage: oml fingerprints import [OPTIONS] --from <FILE> --model <DIR> --out <FILE>
+
+    Options:
+          --from <FILE>     JSON list of pairs of OML 1.0, of Scalable Fingerprinting, or of ours; where it has queries alone, your seed chooses the responses
+          --model <DIR>     Base model, whose tokenizer gives the ids: a Hugging Face folder or a GGUF file
+          --owner <FILE>    Owner file made by `oml keygen` [default: oml/owner.json in the user's config folder]
+          --out <FILE>      Fingerprints file to write, which must not exist
+          --copy-id <NAME>  Name of the licensee's copy that the set is for; empty for your own
+      -h, --help            Print help
+      -V, --version         Print version
+
+    Global options:
+          --json           Print the result as one JSON object
+      -q, --quiet          Print no notes and no progress
+          --threads <N>    CPU threads [default: all cores]
+          --isa <NAME>     CPU instructions to use: amx, avx512, avx2 or portable [default: the best this machine has]
+          --config <FILE>  Settings file [default: oml.toml in the current folder, where there is one]
+          --show-settings  Print every setting and where it comes from, and do nothing
+    ");
+}
+
+#[test]
+fn fingerprints_split() {
+    insta::assert_snapshot!(help("fingerprints split"), @"
+    Deal a set to provers: slices that each can check and open on its own
+
+    Usage: oml fingerprints split [OPTIONS] --fingerprints <FILE> --parts <N> --to <age1…> --out <DIR>
+
+    Options:
+          --fingerprints <FILE>  Fingerprints file made by `oml generate`
+          --owner <FILE>         Owner file made by `oml keygen` [default: oml/owner.json in the user's config folder]
+          --parts <N>            Number of slices; no two have a fingerprint in common
+          --to <age1…>           Public key of the prover that a slice is encrypted to (repeat it, once per slice in their order)
+          --out <DIR>            Folder to write `slice-0.age` and so on into; nothing is overwritten
+      -h, --help                 Print help
+      -V, --version              Print version
+
+    Global options:
+          --json           Print the result as one JSON object
+      -q, --quiet          Print no notes and no progress
+          --threads <N>    CPU threads [default: all cores]
+          --isa <NAME>     CPU instructions to use: amx, avx512, avx2 or portable [default: the best this machine has]
+          --config <FILE>  Settings file [default: oml.toml in the current folder, where there is one]
+          --show-settings  Print every setting and where it comes from, and do nothing
+    ");
+}
+
+#[test]
+fn fingerprints_open() {
+    insta::assert_snapshot!(help("fingerprints open"), @"
+    Show one pair with its proof as evidence, which spends it
+
+    Usage: oml fingerprints open [OPTIONS] --fingerprints <FILE> --index <N>
+
+    Options:
+          --fingerprints <FILE>  Fingerprints file made by `oml generate`, or a slice made by `oml fingerprints split`
+          --owner <FILE>         Owner file made by `oml keygen` [default: oml/owner.json in the user's config folder]
+          --identity <FILE>      Prover's identity file, for a slice
+          --index <N>            Number of the fingerprint in the whole set, from 0
+          --out <FILE>           File to write, readable by you alone [default: standard output]
+      -h, --help                 Print help
+      -V, --version              Print version
+
+    Global options:
+          --json           Print the result as one JSON object
+      -q, --quiet          Print no notes and no progress
+          --threads <N>    CPU threads [default: all cores]
+          --isa <NAME>     CPU instructions to use: amx, avx512, avx2 or portable [default: the best this machine has]
+          --config <FILE>  Settings file [default: oml.toml in the current folder, where there is one]
+          --show-settings  Print every setting and where it comes from, and do nothing
+    ");
+}
+
+#[test]
+fn fingerprints_verify_opening() {
+    insta::assert_snapshot!(help("fingerprints verify-opening"), @"
+    Does a pair that was shown belong to the set behind a published root?
+
+    Usage: oml fingerprints verify-opening [OPTIONS] --opening <FILE> --root <HEX>
+
+    Options:
+          --opening <FILE>  Opening made by `oml fingerprints open`
+          --root <HEX>      Merkle root, as the owner published it: 64 hexadecimal digits, with or without 0x
+      -h, --help            Print help
+      -V, --version         Print version
+
+    Global options:
+          --json           Print the result as one JSON object
+      -q, --quiet          Print no notes and no progress
+          --threads <N>    CPU threads [default: all cores]
+          --isa <NAME>     CPU instructions to use: amx, avx512, avx2 or portable [default: the best this machine has]
+          --config <FILE>  Settings file [default: oml.toml in the current folder, where there is one]
+          --show-settings  Print every setting and where it comes from, and do nothing
+    ");
+}
+
+#[test]
+fn fingerprints_status() {
+    insta::assert_snapshot!(help("fingerprints status"), @"
+    Say how many pairs are unused, asked, given to provers and spent
+
+    Usage: oml fingerprints status [OPTIONS] --fingerprints <FILE>
+
+    Options:
+          --fingerprints <FILE>  Fingerprints file made by `oml generate`, or a slice made by `oml fingerprints split`
+          --owner <FILE>         Owner file made by `oml keygen` [default: oml/owner.json in the user's config folder]
+          --identity <FILE>      Prover's identity file, for a slice
+      -h, --help                 Print help
+      -V, --version              Print version
+
+    Global options:
+          --json           Print the result as one JSON object
+      -q, --quiet          Print no notes and no progress
+          --threads <N>    CPU threads [default: all cores]
+          --isa <NAME>     CPU instructions to use: amx, avx512, avx2 or portable [default: the best this machine has]
+          --config <FILE>  Settings file [default: oml.toml in the current folder, where there is one]
+          --show-settings  Print every setting and where it comes from, and do nothing
     ");
 }
 

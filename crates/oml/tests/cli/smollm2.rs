@@ -91,3 +91,51 @@ fn every_strategy_and_style_finds_pairs_on_a_real_vocabulary() {
         );
     }
 }
+
+#[test]
+fn pairs_of_the_reference_implementations_are_imported() {
+    let Some(model) = model() else { return };
+    let root = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../../shared/data");
+    let data = std::env::var_os("OML_SHARED_DATA")
+        .map_or(root, PathBuf::from)
+        .join("interop");
+    if !data.is_dir() {
+        eprintln!(
+            "skipped: no folder '{}'; set OML_SHARED_DATA",
+            data.display()
+        );
+        return;
+    }
+    let place = Place::new();
+    place.ok("keygen --out owner.json");
+    for (name, count, responses) in [
+        ("oml1-output_fingerprints", 7, 7),
+        ("oml1-custom_fingerprints-inverse_nucleus", 20, 20),
+        ("oml1-random-words-legacy-signature-64", 64, 64),
+        ("perinucleus-gemma-2b-64", 64, 64),
+        ("perinucleus-llama3.1-8b-two-responses-64", 64, 128),
+    ] {
+        let imported = place.ok(&format!(
+            "fingerprints import --from {} --model {} --owner owner.json --out {name} --json",
+            data.join(format!("{name}.json")).display(),
+            model.display()
+        ));
+        assert_eq!(
+            (
+                &imported["count"],
+                &imported["responses"],
+                &imported["strategy"]
+            ),
+            (&count.into(), &responses.into(), &"imported".into()),
+            "{name}"
+        );
+    }
+    let checked = place
+        .command(&format!(
+            "check --model {0} --control {0} --owner owner.json --fingerprints perinucleus-gemma-2b-64 --json",
+            model.display()
+        ))
+        .output()
+        .unwrap();
+    assert_eq!(checked.status.code(), Some(1));
+}

@@ -8,12 +8,14 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 use oml_core::check::CheckReport;
+use oml_core::commitment::Commitment;
+use oml_core::usage::Event;
 use oml_model::train::Recipe;
 use serde_json::json;
 
 use super::embed::{Course, Job, Outcome, Resume, TRAINING, embed};
 use super::eval::Utility;
-use super::{check, generate, model, workbench};
+use super::{check, generate, model, usage, workbench};
 use crate::cli::GlobalArgs;
 use crate::error::ExitStatus;
 use crate::files::{self, Access, Existing};
@@ -22,6 +24,7 @@ use crate::printer::Printer;
 use crate::seconds;
 
 const MODEL_NAME: &str = "smollm2-135m-instruct";
+const FINGERPRINTS: &str = "fingerprints.json";
 const COUNT: u32 = 128;
 const QUICK_COUNT: u32 = 16;
 const QUICK_BENIGN_SEQUENCES: usize = 256;
@@ -109,6 +112,9 @@ pub(super) fn run(
     // A pair of a secret that was brought along may be one of a set in use.
     let own = args.owner.is_none();
     if let Some(example) = set.fingerprints().first().filter(|_| own) {
+        let file = args.out.join(FINGERPRINTS);
+        let root = Commitment::new(&set).root();
+        usage::record(&file, root, Event::Open, &[example.index])?;
         let response = example
             .responses
             .first()

@@ -16,7 +16,7 @@ use super::super::eval::{Data, DataArgs, Utility};
 use super::super::generate::ChoiceArgs;
 use super::super::workbench::{self, Opened};
 use super::super::{answers, check as check_command, generate, keygen};
-use super::{COUNT, DemoArgs, QUESTIONS, QUICK_COUNT};
+use super::{COUNT, DemoArgs, FINGERPRINTS, QUESTIONS, QUICK_COUNT};
 use crate::files;
 use crate::printer::Printer;
 
@@ -54,7 +54,7 @@ pub(super) fn fingerprints(
     owner: &OwnerSeed,
     printer: &Printer,
 ) -> anyhow::Result<(FingerprintSet, Option<Duration>)> {
-    let path = args.out.join("fingerprints.json");
+    let path = args.out.join(FINGERPRINTS);
     if path.exists() {
         let set = workbench::fingerprints(&path, owner)?;
         printer.note(format!(

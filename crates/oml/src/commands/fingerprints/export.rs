@@ -2,27 +2,25 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Subcommand, ValueEnum};
-use oml_core::manifest::plain_file;
+use anyhow::Context as _;
+use clap::{Args, ValueEnum};
+use oml_core::manifest::{oml1_file, perinucleus_file, plain_file};
 
-use super::workbench;
 use crate::cli::OwnerArgs;
-use crate::error::ExitStatus;
+use crate::commands::workbench;
+use crate::error::{ExitStatus, WithHint as _};
 use crate::files::{self, Access, Existing};
 use crate::printer::Printer;
-
-/// What can be done with a fingerprints file.
-#[derive(Debug, Subcommand)]
-pub(crate) enum FingerprintsCommand {
-    /// Print the pairs in the clear: keep the output as secret as the owner file
-    Export(ExportArgs),
-}
 
 /// Forms of an export.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum ExportFormat {
     /// JSON list of objects with query, response, query_ids and response_ids
     Plain,
+    /// The fingerprints file of OML 1.0: key and response
+    Oml1,
+    /// The file of Scalable Fingerprinting: key, effective_key, response and response_prob
+    Perinucleus,
 }
 
 /// Flags of `oml fingerprints export`.
@@ -41,12 +39,18 @@ pub(crate) struct ExportArgs {
     pub(crate) out: Option<PathBuf>,
 }
 
-pub(super) fn run(command: &FingerprintsCommand, printer: &Printer) -> anyhow::Result<ExitStatus> {
-    let FingerprintsCommand::Export(args) = command;
+pub(super) fn run(args: &ExportArgs, printer: &Printer) -> anyhow::Result<ExitStatus> {
     let owner = workbench::owner(&workbench::owner_path(&args.owner)?)?;
     let set = workbench::fingerprints(&args.fingerprints, &owner)?;
-    let ExportFormat::Plain = args.format;
-    let exported = plain_file::render(&set)?;
+    let exported = match args.format {
+        ExportFormat::Plain => plain_file::render(&set)?,
+        ExportFormat::Oml1 => oml1_file::render(&set)
+            .with_context(|| format!("cannot export {}", args.fingerprints.display()))
+            .hint(
+                "Take --format perinucleus or plain for a set with several responses per query.",
+            )?,
+        ExportFormat::Perinucleus => perinucleus_file::render(&set)?,
+    };
     match &args.out {
         None => printer.raw(&exported),
         Some(path) => {

@@ -1,0 +1,77 @@
+//! The usage log beside a file of pairs: lines are appended and synced before anything is shown.
+
+use std::fs::OpenOptions;
+use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
+use std::path::Path;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use anyhow::Context as _;
+use oml_core::manifest::usage_log::{self, MAX_BYTES};
+use oml_core::merkle::Hash;
+use oml_core::usage::{Event, Tally, Usage, ranges};
+
+use super::asked::{Asked, log_path};
+use crate::files;
+
+/// Writes down that `event` happens to the pairs with the numbers `indices` in the set behind `root`.
+///
+/// # Errors
+/// When the log cannot be written; then nothing may be shown.
+pub(super) fn record(
+    fingerprints: &Path,
+    root: Hash,
+    event: Event,
+    indices: &[usize],
+) -> anyhow::Result<()> {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    let usage = Usage {
+        time: now.map_or(0, |since| since.as_secs()),
+        root,
+        event,
+        pairs: ranges(indices),
+    };
+    let path = log_path(fingerprints);
+    append(&path, &usage_log::render(&usage)?)
+        .with_context(|| format!("cannot write {}", path.display()))
+}
+
+/// What the log says of the pairs, and how many of its lines cannot be read; nothing where there is no log.
+///
+/// # Errors
+/// When the log is there and cannot be read.
+pub(super) fn tally(fingerprints: &Path, asked: &Asked) -> anyhow::Result<(Tally, usize)> {
+    let mut tally = Tally::new(asked.root(), asked.count());
+    let path = log_path(fingerprints);
+    if !path.exists() {
+        return Ok((tally, 0));
+    }
+    let bytes = files::read(&path, MAX_BYTES)?;
+    let unreadable = usage_log::read(&bytes, &mut tally)
+        .with_context(|| format!("cannot read {}", path.display()))?;
+    Ok((tally, unreadable))
+}
+
+/// Appends a line in one write; a line that was left torn is ended first.
+fn append(path: &Path, line: &[u8]) -> anyhow::Result<()> {
+    let mut options = OpenOptions::new();
+    options.read(true).append(true).create(true);
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::OpenOptionsExt as _;
+        options.mode(0o600);
+    }
+    let mut file = options.open(path)?;
+    let mut whole = Vec::with_capacity(line.len() + 1);
+    if file.seek(SeekFrom::End(0))? > 0 {
+        let mut last = [0];
+        file.seek(SeekFrom::End(-1))?;
+        file.read_exact(&mut last)?;
+        if last != *b"\n" {
+            whole.push(b'\n');
+        }
+    }
+    whole.extend_from_slice(line);
+    file.write_all(&whole)?;
+    file.sync_all()?;
+    files::sync_folder_of(path)
+}
