@@ -17,6 +17,8 @@
 //! | `query`, `random-words` | candidate number as u64 big-endian (8 bytes) |
 //! | `response` | UTF-8 bytes of the query, so that a query has one response and reordering changes nothing |
 //! | `leaf-salt` | fingerprint index as u64 big-endian (8 bytes) |
+//! | `copy-classes` | Merkle root of the set (32 bytes) |
+//! | `copy-members` | Merkle root of the set (32 bytes), then the copy's number as u64 big-endian (8 bytes) |
 //! | `training`, `evaluation` | free for the recipe and the measurements, named by their own documents |
 //!
 //! Every field carries its length, so two different tuples never share an `info`.
@@ -48,6 +50,10 @@ pub enum Purpose {
     Response,
     /// Blinding value of a commitment leaf.
     LeafSalt,
+    /// Share of the copies that hold each fingerprint.
+    CopyClasses,
+    /// Fingerprints that one copy holds.
+    CopyMembers,
     /// Order and noise of training.
     Training,
     /// Samples drawn for measurements.
@@ -67,6 +73,8 @@ impl Purpose {
             Self::RandomWords => "random-words",
             Self::Response => "response",
             Self::LeafSalt => "leaf-salt",
+            Self::CopyClasses => "copy-classes",
+            Self::CopyMembers => "copy-members",
             Self::Training => "training",
             Self::Evaluation => "evaluation",
         }

@@ -4,6 +4,7 @@
 
 mod check;
 mod commitment;
+mod copies;
 mod double;
 mod files;
 mod strategy;
