@@ -7,9 +7,9 @@
 //! cargo bench -p oml-core --bench trace -- balanced 1000 5 1024 0.9 0.003   # forgetting 10 %, chance hits 0.3 %
 //! ```
 //!
-//! Every trial has an owner's seed of its own (its number), real assignments of N = 200 copies, the first K copies as the
-//! coalition, and a stream for the coalition's coins. The last two arguments are the recall of what the coalition answers
-//! with a hit, and the rate at which a miss comes out as a hit.
+//! Every trial has an owner's seed of its own (a hash of the line and the trial's number), real assignments of N = 200
+//! copies, the first K copies as the coalition, and a stream for the coalition's coins. The last two arguments are the
+//! recall of what the coalition answers with a hit, and the rate at which a miss comes out as a hit.
 
 #![allow(
     clippy::print_stdout,
@@ -26,6 +26,7 @@ use coalition::{Strategy, chance, information};
 use oml_core::claim::clopper_pearson;
 use oml_core::copies::{Assignment, Bias, Copies, CopiesError, DEFAULT_ALPHA, Observation, trace};
 use oml_core::derive::{Purpose, Scope, derive_numbered};
+use oml_core::merkle::keccak256;
 use oml_core::random::Stream;
 use oml_core::secret::OwnerSeed;
 
@@ -185,8 +186,14 @@ fn simulate(case: Case, trials: u64) -> Result<Counts, CopiesError> {
 
 /// Whether a colluder, and whether an innocent, is accused.
 fn trial(case: Case, hits: &[f64], number: u64) -> Result<(bool, bool), CopiesError> {
-    let mut seed = [0x5e; 32];
-    seed[..8].copy_from_slice(&number.to_le_bytes());
+    let line = [
+        case.bias.name().as_bytes(),
+        case.strategy.name().as_bytes(),
+        &case.colluders.to_le_bytes(),
+        &(case.fingerprints as u64).to_le_bytes(),
+        &number.to_le_bytes(),
+    ];
+    let seed = keccak256(&line);
     let owner = OwnerSeed::new(seed);
     let copies = Copies {
         count: COPIES,

@@ -19,10 +19,10 @@ pub(super) const UNIT: u32 = 1 << 16;
 /// A distribution of shares.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Bias {
-    /// Shares on both sides of one half: no strategy of up to six licensees escapes it.
+    /// Shares on both sides of one half, for coalitions of up to six.
     #[default]
     Balanced,
-    /// Shares of one half and less: copies hold fewer fingerprints, and some strategies of more than two escape it.
+    /// Shares of one half and less: copies hold fewer fingerprints, and coalitions of three and more can escape.
     Mixed,
 }
 

@@ -77,7 +77,7 @@ pub struct TraceReport {
     pub refused: usize,
     /// Largest probability of accusing any innocent copy.
     pub alpha: f64,
-    /// The smallest `p_any` that any subset could have with these answers; above α nobody can be accused.
+    /// The `p_any` of the highest score that any subset could have with these answers; above α nobody can be accused.
     pub least: f64,
     /// Every copy, by rising p-value.
     pub suspicions: Vec<Suspicion>,

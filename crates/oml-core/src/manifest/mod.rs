@@ -8,6 +8,7 @@ mod error;
 mod field;
 pub mod fingerprint_file;
 pub mod model_manifest;
+pub mod observed_file;
 pub mod owner_file;
 pub mod plain_file;
 pub mod queries_file;
@@ -25,11 +26,12 @@ pub fn hex(bytes: &[u8]) -> String {
 }
 
 /// What files call themselves. Nothing else that a file says it is gets shown.
-const FORMATS: [&str; 4] = [
+const FORMATS: [&str; 5] = [
     "oml-owner",
     "oml-fingerprints",
     "oml-fingerprint-set",
     "oml-model",
+    "oml-observed",
 ];
 
 /// The kind of a file: what its first two fields say and how large it may be.

@@ -13,6 +13,7 @@ use oml_core::model::{LanguageModel as _, TokenScore};
 use oml_model::engine::Engine;
 use serde::Serialize;
 
+use super::copies::{self, CopyArgs};
 use super::workbench::{self, Opened};
 use crate::cli::{GlobalArgs, OwnerArgs, probability};
 use crate::error::ExitStatus;
@@ -30,6 +31,8 @@ pub(crate) struct CheckArgs {
     pub(crate) fingerprints: PathBuf,
     #[command(flatten)]
     pub(crate) owner: OwnerArgs,
+    #[command(flatten)]
+    pub(crate) copy: CopyArgs,
     /// A model that never saw the fingerprints, to measure how often one answers by chance (repeatable; the worst counts)
     #[arg(long, value_name = "DIR")]
     pub(crate) control: Vec<PathBuf>,
@@ -46,7 +49,10 @@ pub(super) fn run(
     let started = Instant::now();
     let engine = workbench::engine(global)?;
     let owner = workbench::owner(&workbench::owner_path(&args.owner)?)?;
-    let set = workbench::fingerprints(&args.fingerprints, &owner)?;
+    let mut set = workbench::fingerprints(&args.fingerprints, &owner)?;
+    if let Some(copy) = args.copy.copy {
+        set = copies::part(&set, &owner, copy, &args.fingerprints)?;
+    }
     let mut controls = Vec::new();
     for path in &args.control {
         let mut control = workbench::open(&engine, path, printer)?;
@@ -64,6 +70,7 @@ pub(super) fn run(
         &suspect.name,
         &report,
         &controls,
+        args.copy.copy,
         started.elapsed().as_secs_f64(),
     );
     printer.result(
@@ -122,6 +129,9 @@ pub(super) fn scores(
 #[derive(Serialize)]
 struct Output {
     model: String,
+    /// Licensee's copy whose fingerprints were asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    copy: Option<u32>,
     count: usize,
     hits: usize,
     recall: f64,
@@ -158,9 +168,16 @@ struct FingerprintOutput {
 }
 
 impl Output {
-    fn new(model: &str, report: &CheckReport, controls: &[Control], seconds: f64) -> Self {
+    fn new(
+        model: &str,
+        report: &CheckReport,
+        controls: &[Control],
+        copy: Option<u32>,
+        seconds: f64,
+    ) -> Self {
         Self {
             model: model.to_owned(),
+            copy,
             count: report.count,
             hits: report.hits,
             recall: report.recall,
@@ -219,7 +236,10 @@ impl fmt::Display for Text<'_> {
         } else {
             "absent"
         };
-        writeln!(f, "{model}: fingerprints {verdict}")?;
+        match self.output.copy {
+            Some(copy) => writeln!(f, "{model}: fingerprints of copy {copy} {verdict}")?,
+            None => writeln!(f, "{model}: fingerprints {verdict}")?,
+        }
         writeln!(
             f,
             "  hits     {hits} of {count} (every response token is the model's first choice)"
@@ -251,6 +271,12 @@ impl fmt::Display for Text<'_> {
                 f,
                 "  control  {} hits {} of {}",
                 control.model, control.hits, control.count
+            )?;
+        }
+        if self.output.copy.is_some() {
+            writeln!(
+                f,
+                "  copy     other copies hold many of these fingerprints too: `oml trace` says whose the model is"
             )?;
         }
         let time = seconds::text(std::time::Duration::from_secs_f64(self.output.seconds));

@@ -4,6 +4,7 @@ mod answers;
 pub(crate) mod bench;
 pub(crate) mod check;
 pub(crate) mod completions;
+pub(crate) mod copies;
 pub(crate) mod demo;
 pub(crate) mod embed;
 pub(crate) mod eval;
@@ -12,6 +13,7 @@ pub(crate) mod generate;
 pub(crate) mod keygen;
 pub(crate) mod man;
 pub(crate) mod model;
+pub(crate) mod trace;
 mod workbench;
 
 use crate::cli::{Cli, Command};
@@ -31,6 +33,7 @@ pub(crate) fn run(cli: Cli, printer: &Printer) -> anyhow::Result<ExitStatus> {
         Command::Generate(args) => generate::run(&args, global, printer),
         Command::Embed(args) => embed::run(&args, global, printer),
         Command::Check(args) => check::run(&args, global, printer),
+        Command::Trace(args) => trace::run(&args, global, printer),
         Command::Eval(args) => eval::run(&args, global, printer),
         Command::Fingerprints(command) => fingerprints::run(&command, printer),
         Command::Bench(command) => bench::run(&command, global, printer),

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 use oml_core::check::CheckReport;
+use oml_core::commitment::Commitment;
 use oml_model::train::Recipe;
 use serde_json::json;
 
@@ -139,6 +140,8 @@ pub(super) fn run(
             engine: &engine,
             base: &args.model,
             set: &set,
+            root: Commitment::new(&set).root(),
+            copy: None,
             out: &marked,
             recipe: &recipe,
             benign: None,
