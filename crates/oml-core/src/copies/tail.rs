@@ -10,7 +10,7 @@
 //! since a copy's subset is drawn fingerprint by fingerprint, without regard to the answers. The sum is convolved on a
 //! lattice of 1/128 of the standard deviation. Every value is rounded **up** to the lattice, and what is cut off the ends
 //! of a binomial (less than 10⁻³⁰ per value) is added to every tail: [`Innocent::tail`] is never below the exact
-//! probability but for rounding of the arithmetic, some 10⁻¹² of it.
+//! probability but for rounding of the arithmetic, less than 10⁻⁹ of it.
 
 use super::score::Weight;
 use statrs::function::factorial::ln_binomial;

@@ -209,14 +209,14 @@ impl fmt::Display for Output {
         )?;
         writeln!(
             f,
-            "  copy     score            p-value  any innocent of {}",
+            "  copy    score            p-value  any of {}",
             self.copies
         )?;
         for suspicion in &self.suspicions {
             let accused = if suspicion.accused { "   accused" } else { "" };
             writeln!(
                 f,
-                "  {:<6} {:>+6.1} ({:<9}) {:>9} {:>9}{accused}",
+                "  {:<6} {:>+6.1} {:<9} {:>9} {:>9}{accused}",
                 suspicion.copy,
                 suspicion.score,
                 suspicion.score_name,
@@ -226,12 +226,16 @@ impl fmt::Display for Output {
         }
         writeln!(
             f,
-            "  accused  where the probability that any innocent copy scores as high is at most {:e} (exact tails, Bonferroni)",
-            self.alpha
+            "  score    standard deviations above an innocent copy's mean"
         )?;
         writeln!(
             f,
-            "  score    in standard deviations above an innocent copy's mean"
+            "  any of   probability that any of the {} copies scores as high, if all were innocent; accused at {:e} or less",
+            self.copies, self.alpha
+        )?;
+        writeln!(
+            f,
+            "  basis    exact tails; Bonferroni over two scores and all copies"
         )?;
         writeln!(f, "  null     {NULL}")
     }
