@@ -10,6 +10,7 @@
 //! | refuse | none: the query is refused |
 //! | optimal | a hit with the probabilities θ_c that leave the least information about a member, I(X; Y \| P), for this bias and this K: the best a coalition can do against scores of single copies, knowing all but the seed |
 //! | average | the members' weights are averaged, so a fingerprint weakens to the share c/K: a hit as often as fingerprints survive merging at that share, 8 / 67.5 / 87 / 96 % at 0.2 / 0.5 / 0.7 / 0.9, with lines between |
+//! | random | a hit with probabilities θ_c of this coalition's own, each 0 or 1 with probability 1/4 and uniform between otherwise |
 
 use oml_core::copies::Bias;
 use oml_core::random::Stream;
@@ -35,15 +36,17 @@ pub(crate) enum Strategy {
     Refuse,
     Optimal,
     Average,
+    Random,
 }
 
 impl Strategy {
-    pub(crate) const ALL: [Self; 5] = [
+    pub(crate) const ALL: [Self; 6] = [
         Self::Majority,
         Self::Minority,
         Self::Refuse,
         Self::Optimal,
         Self::Average,
+        Self::Random,
     ];
 
     pub(crate) const fn name(self) -> &'static str {
@@ -53,6 +56,7 @@ impl Strategy {
             Self::Refuse => "refuse",
             Self::Optimal => "optimal",
             Self::Average => "average",
+            Self::Random => "random",
         }
     }
 
@@ -67,7 +71,7 @@ impl Strategy {
             Self::Majority => vote(c),
             Self::Minority => 1.0 - vote(c),
             Self::Average => survival(c as f64 / size as f64),
-            Self::Refuse | Self::Optimal => 0.0,
+            Self::Refuse | Self::Optimal | Self::Random => 0.0,
         };
         let mut hits: Vec<f64> = (0..=size).map(inside).collect();
         hits[0] = 0.0;
@@ -79,9 +83,27 @@ impl Strategy {
     }
 }
 
+/// The probabilities of one coalition that draws its own.
+pub(crate) fn draw(stream: &mut Stream, size: usize) -> Vec<f64> {
+    let mut hits: Vec<f64> = (0..=size)
+        .map(|_| match stream.uniform_below(4) {
+            0 => 0.0,
+            1 => 1.0,
+            _ => uniform(stream),
+        })
+        .collect();
+    hits[0] = 0.0;
+    hits[size] = 1.0;
+    hits
+}
+
 /// True with probability `p`.
 pub(crate) fn chance(stream: &mut Stream, p: f64) -> bool {
-    (stream.next_u64() >> 11) as f64 / (1_u64 << 53) as f64 <= p && p > 0.0
+    uniform(stream) < p
+}
+
+fn uniform(stream: &mut Stream) -> f64 {
+    (stream.next_u64() >> 11) as f64 / (1_u64 << 53) as f64
 }
 
 fn survival(share: f64) -> f64 {

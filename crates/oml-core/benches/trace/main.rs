@@ -22,7 +22,7 @@ mod coalition;
 use std::process::ExitCode;
 use std::thread;
 
-use coalition::{Strategy, chance, information};
+use coalition::{Strategy, chance, draw, information};
 use oml_core::claim::clopper_pearson;
 use oml_core::copies::{Assignment, Bias, Copies, CopiesError, DEFAULT_ALPHA, Observation, trace};
 use oml_core::derive::{Purpose, Scope, derive_numbered};
@@ -204,6 +204,13 @@ fn trial(case: Case, hits: &[f64], number: u64) -> Result<(bool, bool), CopiesEr
         .map(|copy| assignment.members(copy))
         .collect::<Result<Vec<_>, _>>()?;
     let mut coins = Stream::new(&derive_numbered(&owner, Purpose::Evaluation, SCOPE, 0));
+    let drawn;
+    let hits = if case.strategy == Strategy::Random {
+        drawn = draw(&mut coins, case.colluders as usize);
+        &drawn
+    } else {
+        hits
+    };
     let mut answer = |index: usize| {
         let holders = members.iter().filter(|m| m.as_slice()[index]).count();
         let differ = holders > 0 && holders < members.len();

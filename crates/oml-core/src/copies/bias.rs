@@ -22,7 +22,7 @@ pub enum Bias {
     /// Shares on both sides of one half, for coalitions of up to six.
     #[default]
     Balanced,
-    /// Shares of one half and less: copies hold fewer fingerprints, and coalitions of three and more can escape.
+    /// Shares of one half and less: copies hold fewer fingerprints, and coalitions of four and more can escape.
     Mixed,
 }
 

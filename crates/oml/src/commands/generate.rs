@@ -43,7 +43,7 @@ pub(crate) enum StrategyName {
 pub(crate) enum CopyBias {
     /// 11, 50 or 89 %: stood against every coalition measured, of up to five; a copy holds half of the set
     Balanced,
-    /// 1/2, 1/4 or 1/8: a copy holds 29 % of the set, and coalitions of three and more can escape
+    /// 1/2, 1/4 or 1/8: a copy holds 29 % of the set, and coalitions of four and more can escape
     Mixed,
 }
 

@@ -141,7 +141,7 @@ fn generate() {
 
               Possible values:
               - balanced: 11, 50 or 89 %: stood against every coalition measured, of up to five; a copy holds half of the set
-              - mixed:    1/2, 1/4 or 1/8: a copy holds 29 % of the set, and coalitions of three and more can escape
+              - mixed:    1/2, 1/4 or 1/8: a copy holds 29 % of the set, and coalitions of four and more can escape
 
       -h, --help
               Print help (see a summary with '-h')
