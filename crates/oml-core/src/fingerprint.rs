@@ -203,15 +203,15 @@ impl FingerprintSet {
     /// The part of the set that one copy holds; fingerprints keep their index, and the Merkle root is the whole set's.
     ///
     /// # Errors
-    /// [`CopiesError::Observations`] for the members of another set, [`SetError::Count`] when the copy holds nothing.
+    /// [`SetError::Field`] for the members of a set of another size, [`SetError::Count`] when the copy holds nothing.
     pub fn of_copy(&self, members: &Members) -> Result<Self, SetError> {
         let held = members.as_slice();
-        if held.len() != self.count() {
-            return Err(SetError::Copies(CopiesError::Observations {
-                expected: self.count(),
-                got: held.len(),
-            }));
-        }
+        bounded(
+            "members of the copy",
+            held.len(),
+            self.count(),
+            self.count(),
+        )?;
         let kept = self
             .fingerprints
             .iter()

@@ -88,6 +88,11 @@ fn run(arguments: &[String]) -> Result<(), String> {
     };
     let recall = number(word(4), 1.0, "recall")?;
     let chance = number(word(5), 0.0, "chance")?;
+    if trials == 0 || sizes.contains(&0) || colluders.iter().any(|k| !(1..=COPIES).contains(k)) {
+        return Err(format!(
+            "expected at least 1 trial, 1 fingerprint, and 1 to {COPIES} colluders"
+        ));
+    }
     println!(
         "{} bias, {COPIES} copies, alpha {DEFAULT_ALPHA}, {trials} trials a line, recall {recall}, chance hits {chance}",
         bias.name()
@@ -96,7 +101,7 @@ fn run(arguments: &[String]) -> Result<(), String> {
         "| colluders | fingerprints | strategy | traced, % | 95 % interval | innocent accused |"
     );
     println!("|---|---|---|---|---|---|");
-    let mut all = Counts::default();
+    let mut wrong = 0;
     let mut lines = 0;
     for colluders in colluders {
         for &fingerprints in &sizes {
@@ -119,8 +124,7 @@ fn run(arguments: &[String]) -> Result<(), String> {
                     100.0 * interval.high,
                     counts.wrong
                 );
-                all.traced += counts.traced;
-                all.wrong += counts.wrong;
+                wrong += counts.wrong;
                 lines += 1;
             }
         }
@@ -133,11 +137,10 @@ fn run(arguments: &[String]) -> Result<(), String> {
         );
     }
     let trials = lines * trials;
-    let interval = clopper_pearson(all.wrong, trials, CONFIDENCE);
+    let interval = clopper_pearson(wrong, trials, CONFIDENCE);
     println!(
-        "an innocent accused in {} of {trials} trials: {:.1e}, 95 % interval {:.1e} to {:.1e}",
-        all.wrong,
-        all.wrong as f64 / trials as f64,
+        "an innocent accused in {wrong} of {trials} trials: {:.1e}, 95 % interval {:.1e} to {:.1e}",
+        wrong as f64 / trials as f64,
         interval.low,
         interval.high
     );

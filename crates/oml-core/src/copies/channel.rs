@@ -9,8 +9,8 @@
 //!
 //! θ is estimated by expectation maximisation from the numbers of hits, misses and refusals per class alone, held lightly
 //! to the coalition that asks a random member. It covers a single copy that forgot some fingerprints as well as
-//! majority, minority, refusal and mixtures of them, and K is taken as [`COALITION`] throughout: a smaller coalition looks
-//! like a larger one whose members hold the same.
+//! majority, minority, refusal and mixtures of them. K is not known and taken as [`COALITION`] throughout; what that costs
+//! where it is smaller is in the measurements (`benches/trace`).
 //!
 //! The estimate uses no copy's subset, so it may be as wrong as it likes without harm to innocents; it only costs power.
 //!

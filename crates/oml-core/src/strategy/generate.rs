@@ -175,6 +175,9 @@ pub fn generate(
 
 fn validate(options: &GenerateOptions) -> Result<(), SetError> {
     options.strategy.validate()?;
+    if let Some(copies) = options.copies {
+        copies.validate()?;
+    }
     bounded("count", options.count, 1, MAX_COUNT)?;
     bounded("query_length", options.query_length, 1, MAX_TOKENS)?;
     bounded("response_length", options.response_length, 1, MAX_TOKENS)?;

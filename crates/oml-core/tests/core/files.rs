@@ -121,7 +121,7 @@ fn a_copy_gets_its_part_and_indices_stay() {
     }
     assert!(matches!(
         self::set().of_copy(&members),
-        Err(SetError::Copies(_))
+        Err(SetError::Field { .. })
     ));
     let other = self::set();
     let error = Assignment::of_set(&other, &owner).unwrap_err().to_string();
