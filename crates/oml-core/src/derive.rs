@@ -19,6 +19,8 @@
 //! | `leaf-salt` | fingerprint index as u64 big-endian (8 bytes) |
 //! | `imported-salt` | SHA-256 of index as u64 big-endian (8 bytes) ‖ field(query) ‖ field(response) for each response |
 //! | `slices` | Merkle root of the set (32 bytes) ‖ number of slices as u64 big-endian (8 bytes) |
+//! | `copy-classes` | Merkle root of the set (32 bytes) |
+//! | `copy-members` | Merkle root of the set (32 bytes), then the copy's number as u64 big-endian (8 bytes) |
 //! | `training`, `evaluation` | free for the recipe and the measurements, named by their own documents |
 //!
 //! Every field carries its length, so two different tuples never share an `info`.
@@ -54,6 +56,10 @@ pub enum Purpose {
     ImportedSalt,
     /// Who gets which fingerprints when a set is dealt.
     Slices,
+    /// Share of the copies that hold each fingerprint.
+    CopyClasses,
+    /// Fingerprints that one copy holds.
+    CopyMembers,
     /// Order and noise of training.
     Training,
     /// Samples drawn for measurements.
@@ -75,6 +81,8 @@ impl Purpose {
             Self::LeafSalt => "leaf-salt",
             Self::ImportedSalt => "imported-salt",
             Self::Slices => "slices",
+            Self::CopyClasses => "copy-classes",
+            Self::CopyMembers => "copy-members",
             Self::Training => "training",
             Self::Evaluation => "evaluation",
         }

@@ -7,6 +7,7 @@
 use std::collections::HashMap;
 use std::fmt;
 
+use crate::copies::{Copies, CopiesError, Members};
 use crate::model::Continuation;
 use crate::secret::Salt;
 use crate::strategy::Strategy;
@@ -73,6 +74,8 @@ pub struct SetHeader {
     pub vocabulary_size: usize,
     /// Name of the licensee's copy; empty for the owner's own set.
     pub copy_id: String,
+    /// How the set is divided among licensees' copies, where it is.
+    pub copies: Option<Copies>,
     /// Tokens per query, without what the tokenizer adds; the longest for a user's own queries and imported pairs.
     pub query_length: usize,
     /// Tokens per response; the longest for imported pairs.
@@ -133,6 +136,9 @@ pub enum SetError {
         /// The id found.
         id: u32,
     },
+    /// The division among copies cannot be used.
+    #[error(transparent)]
+    Copies(#[from] CopiesError),
     /// The set belongs to another tokenizer.
     #[error("tokenizer hash: expected {expected} as in the fingerprints, got {got} from the model")]
     Tokenizer {
@@ -194,6 +200,33 @@ impl FingerprintSet {
         self.fingerprints.len()
     }
 
+    /// The part of the set that one copy holds; fingerprints keep their index, and the Merkle root is the whole set's.
+    ///
+    /// # Errors
+    /// [`SetError::Field`] for the members of a set of another size, [`SetError::Count`] when the copy holds nothing.
+    pub fn of_copy(&self, members: &Members) -> Result<Self, SetError> {
+        let held = members.as_slice();
+        bounded(
+            "members of the copy",
+            held.len(),
+            self.count(),
+            self.count(),
+        )?;
+        let kept = self
+            .fingerprints
+            .iter()
+            .zip(held)
+            .filter(|(_, held)| **held);
+        let fingerprints: Vec<_> = kept.map(|(fingerprint, _)| fingerprint.clone()).collect();
+        if fingerprints.is_empty() {
+            return Err(SetError::Count { got: 0 });
+        }
+        Ok(Self {
+            header: self.header.clone(),
+            fingerprints,
+        })
+    }
+
     /// Scoring requests for every response of every fingerprint: fingerprint by fingerprint, responses in order.
     #[must_use]
     pub fn continuations(&self) -> Vec<Continuation<'_>> {
@@ -249,6 +282,9 @@ fn validate_header(header: &SetHeader) -> Result<(), SetError> {
     bounded("query_length", header.query_length, 1, MAX_TOKENS)?;
     bounded("response_length", header.response_length, 1, MAX_TOKENS)?;
     bounded("copy_id bytes", header.copy_id.len(), 0, MAX_COPY_ID_BYTES)?;
+    if let Some(copies) = header.copies {
+        copies.validate()?;
+    }
     header.strategy.validate()
 }
 

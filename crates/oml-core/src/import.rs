@@ -132,6 +132,7 @@ pub fn import(
         tokenizer_hash: tokenizer.hash(),
         vocabulary_size: model.vocabulary_size(),
         copy_id: scope.copy_id.to_owned(),
+        copies: None,
         query_length: most(&mut fingerprints.iter().map(|f| f.query_ids.len())),
         response_length: most(&mut responses.map(|r| r.ids.len())),
     };

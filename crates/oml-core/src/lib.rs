@@ -6,6 +6,7 @@
 pub mod check;
 pub mod claim;
 pub mod commitment;
+pub mod copies;
 pub mod derive;
 pub mod fingerprint;
 pub mod import;

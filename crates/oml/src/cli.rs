@@ -7,7 +7,7 @@ use clap::{Args, Parser, Subcommand};
 use crate::commands::{
     bench::BenchCommand, check::CheckArgs, completions::CompletionsArgs, demo::DemoArgs,
     embed::EmbedArgs, eval::EvalArgs, fingerprints::FingerprintsCommand, generate::GenerateArgs,
-    keygen::KeygenArgs, man::ManArgs, model::ModelCommand,
+    keygen::KeygenArgs, man::ManArgs, model::ModelCommand, trace::TraceArgs,
 };
 
 /// Fingerprints for language models: give a model secret (query, response) pairs, and prove later that it is yours.
@@ -80,6 +80,8 @@ pub(crate) enum Command {
     Embed(EmbedArgs),
     /// Ask a model all queries of a set: are the fingerprints there?
     Check(CheckArgs),
+    /// Find the licensees whose copies a model was made from
+    Trace(TraceArgs),
     /// Measure a model's utility: perplexity, multiple choice, distance to its base
     Eval(EvalArgs),
     /// Work with a file of fingerprints

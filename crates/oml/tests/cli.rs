@@ -8,6 +8,8 @@
 
 #[path = "cli/check.rs"]
 mod check;
+#[path = "cli/copies.rs"]
+mod copies;
 #[path = "cli/embed.rs"]
 mod embed;
 #[path = "cli/errors.rs"]

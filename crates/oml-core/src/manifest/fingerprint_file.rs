@@ -22,6 +22,7 @@ use zeroize::Zeroizing;
 
 use super::field::{Hex, List, Text};
 use super::{FileError, Kind, hex};
+use crate::copies::{Bias, Copies};
 use crate::derive::{Purpose, Scope, derive, owner_id};
 use crate::fingerprint::{
     Fingerprint, FingerprintSet, MAX_COPY_ID_BYTES, MAX_COUNT, MAX_RESPONSES, MAX_TEXT_BYTES,
@@ -67,9 +68,18 @@ pub(super) struct SetFile {
     tokenizer_hash: Hex<32>,
     vocabulary_size: usize,
     copy_id: Text<MAX_COPY_ID_BYTES>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    copies: Option<CopiesFile>,
     query_length: usize,
     response_length: usize,
     fingerprints: List<FingerprintFile, MAX_COUNT>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct CopiesFile {
+    count: u32,
+    bias: Text<64>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -220,6 +230,7 @@ impl TryFrom<SetFile> for FingerprintSet {
             tokenizer_hash: file.tokenizer_hash.0,
             vocabulary_size: file.vocabulary_size,
             copy_id: file.copy_id.0,
+            copies: file.copies.map(Copies::try_from).transpose()?,
             query_length: file.query_length,
             response_length: file.response_length,
         };
@@ -242,6 +253,7 @@ impl From<&FingerprintSet> for SetFile {
             tokenizer_hash: Hex(header.tokenizer_hash),
             vocabulary_size: header.vocabulary_size,
             copy_id: Text(header.copy_id.clone()),
+            copies: header.copies.map(CopiesFile::from),
             query_length: header.query_length,
             response_length: header.response_length,
             fingerprints: List(
@@ -285,6 +297,32 @@ impl From<FingerprintFile> for Fingerprint {
             responses: file.responses.0.into_iter().map(response).collect(),
             salt: Salt::new(file.salt.0),
         }
+    }
+}
+
+impl From<Copies> for CopiesFile {
+    fn from(copies: Copies) -> Self {
+        Self {
+            count: copies.count,
+            bias: Text(copies.bias.name().into()),
+        }
+    }
+}
+
+impl TryFrom<CopiesFile> for Copies {
+    type Error = FileError;
+
+    fn try_from(file: CopiesFile) -> Result<Self, FileError> {
+        let bias = Bias::from_name(&file.bias.0).ok_or_else(|| FileError::Field {
+            file: SET.format,
+            field: "copies.bias",
+            expected: "balanced or mixed".into(),
+            got: "another".into(),
+        })?;
+        Ok(Self {
+            count: file.count,
+            bias,
+        })
     }
 }
 

@@ -10,6 +10,7 @@ pub mod fingerprint_file;
 pub mod locked_owner_file;
 mod loose;
 pub mod model_manifest;
+pub mod observed_file;
 pub mod oml1_file;
 pub mod opening_file;
 pub mod owner_file;
@@ -55,7 +56,7 @@ fn lines<T: Serialize>(
 }
 
 /// What files call themselves. Nothing else that a file says it is gets shown.
-const FORMATS: [&str; 8] = [
+const FORMATS: [&str; 9] = [
     "oml-owner",
     "oml-owner-locked",
     "oml-fingerprints",
@@ -64,6 +65,7 @@ const FORMATS: [&str; 8] = [
     "oml-slice",
     "oml-opening",
     "oml-usage",
+    "oml-observed",
 ];
 
 /// The kind of a file: what its first two fields say and how large it may be.

@@ -32,7 +32,9 @@ pub struct ModelManifest {
     pub tokenizer_hash: [u8; 32],
     /// Merkle root of the embedded set.
     pub merkle_root: [u8; 32],
-    /// Fingerprints in the set.
+    /// Licensee's copy of the set that is embedded, from 1; the whole set where there is none.
+    pub copy: Option<u32>,
+    /// Fingerprints embedded.
     pub count: usize,
     /// The training recipe as TOML, every value resolved.
     pub recipe: String,
@@ -70,6 +72,8 @@ struct ManifestFile {
     result_digest: Hex<32>,
     tokenizer_hash: Hex<32>,
     merkle_root: Hex<32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    copy: Option<u32>,
     count: usize,
     recipe: Text<MAX_RECIPE_BYTES>,
     seeds: BTreeMap<String, u64>,
@@ -109,6 +113,7 @@ pub fn render(manifest: &ModelManifest) -> Result<Vec<u8>, FileError> {
         result_digest: Hex(manifest.result_digest),
         tokenizer_hash: Hex(manifest.tokenizer_hash),
         merkle_root: Hex(manifest.merkle_root),
+        copy: manifest.copy,
         count: manifest.count,
         recipe: Text(manifest.recipe.clone()),
         seeds: manifest.seeds.clone(),
@@ -133,6 +138,7 @@ pub fn parse(bytes: &[u8]) -> Result<ModelManifest, FileError> {
         result_digest: file.result_digest.0,
         tokenizer_hash: file.tokenizer_hash.0,
         merkle_root: file.merkle_root.0,
+        copy: file.copy,
         count: file.count,
         recipe: file.recipe.0,
         seeds: file.seeds,

@@ -10,6 +10,7 @@ use super::perinucleus::Rule;
 use super::query::{Natural, Query};
 use super::random_word::RandomWords;
 use super::{GenerateError, Strategy};
+use crate::copies::Copies;
 use crate::derive::{Purpose, Scope, derive_numbered};
 use crate::fingerprint::{
     Fingerprint, FingerprintSet, MAX_COUNT, MAX_TOKENS, Response, SetError, SetHeader, bounded,
@@ -38,6 +39,8 @@ pub struct GenerateOptions {
     pub model_digest: [u8; 32],
     /// Name of the licensee's copy; empty for the owner's own set.
     pub copy_id: String,
+    /// How the set is divided among licensees' copies; nothing else of it depends on this.
+    pub copies: Option<Copies>,
     /// The user's queries, in order; only for [`Strategy::Custom`].
     pub queries: Vec<String>,
     /// Sequences per call of the model; the result does not depend on it.
@@ -55,6 +58,7 @@ impl GenerateOptions {
             response_length: 1,
             model_digest,
             copy_id: String::new(),
+            copies: None,
             queries: Vec::new(),
             batch: 128,
         }
@@ -167,6 +171,7 @@ pub fn generate(
         tokenizer_hash: tokenizer.hash(),
         vocabulary_size,
         copy_id: options.copy_id.clone(),
+        copies: options.copies,
         query_length,
         response_length: options.response_length,
     };
@@ -222,6 +227,9 @@ fn sources(workshop: &Workshop<'_>, options: &GenerateOptions) -> Result<Sources
 
 fn validate(options: &GenerateOptions) -> Result<(), SetError> {
     options.strategy.validate()?;
+    if let Some(copies) = options.copies {
+        copies.validate()?;
+    }
     bounded("count", options.count, 1, MAX_COUNT)?;
     bounded("query_length", options.query_length, 1, MAX_TOKENS)?;
     let longest = if options.strategy.single_token() {

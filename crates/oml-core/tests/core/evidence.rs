@@ -23,6 +23,7 @@ fn set(count: usize) -> FingerprintSet {
         tokenizer_hash: [2; 32],
         vocabulary_size: 1000,
         copy_id: String::new(),
+        copies: None,
         query_length: 2,
         response_length: 1,
     };

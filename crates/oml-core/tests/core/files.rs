@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use oml_core::copies::{Assignment, Bias, Copies, Observation};
 use oml_core::fingerprint::{Fingerprint, FingerprintSet, Response, SetError, SetHeader};
 use oml_core::manifest::fingerprint_file::{open, parse_set, seal};
 use oml_core::manifest::locked_owner_file::{self, Cost};
 use oml_core::manifest::model_manifest::{self, Measurement, ModelManifest};
-use oml_core::manifest::{FileError, owner_file, plain_file, queries_file};
+use oml_core::manifest::{FileError, observed_file, owner_file, plain_file, queries_file};
 use oml_core::secret::{OwnerSeed, Salt};
 use oml_core::strategy::perinucleus::Rule;
 use oml_core::strategy::{Strategy, Style, Writing};
@@ -28,6 +29,7 @@ fn header() -> SetHeader {
         tokenizer_hash: [2; 32],
         vocabulary_size: 1000,
         copy_id: String::new(),
+        copies: None,
         query_length: 2,
         response_length: 1,
     }
@@ -84,6 +86,92 @@ fn sealing_is_deterministic_and_private() {
     assert_eq!(bytes, seal(&set(), &owner()).unwrap());
     assert_eq!(open(&bytes, &owner()).unwrap(), set());
     assert!(!String::from_utf8(bytes).unwrap().contains("query 1"));
+}
+
+#[test]
+fn a_set_for_copies_survives_its_file() {
+    let copies = Copies {
+        count: 5,
+        bias: Bias::Mixed,
+    };
+    let file = json!({"count": 5, "bias": "mixed"});
+    let set = parse_changed(|v| v["copies"] = file).unwrap();
+    assert_eq!(set.header().copies, Some(copies));
+    assert_eq!(open(&seal(&set, &owner()).unwrap(), &owner()).unwrap(), set);
+}
+
+#[test]
+fn a_copy_gets_its_part_and_indices_stay() {
+    let header = SetHeader {
+        copies: Some(Copies {
+            count: 9,
+            bias: Bias::Balanced,
+        }),
+        ..header()
+    };
+    let set = FingerprintSet::new(header, (0..64).map(fingerprint).collect()).unwrap();
+    let owner = owner();
+    let assignment = Assignment::of_set(&set, &owner).unwrap();
+    let members = assignment.members(4).unwrap();
+    let part = set.of_copy(&members).unwrap();
+    assert_eq!(part.count(), members.count());
+    assert!(part.count() > 16 && part.count() < 48);
+    for fingerprint in part.fingerprints() {
+        assert!(members.as_slice()[fingerprint.index]);
+        assert_eq!(fingerprint, &set.fingerprints()[fingerprint.index]);
+    }
+    assert!(matches!(
+        self::set().of_copy(&members),
+        Err(SetError::Field { .. })
+    ));
+    let other = self::set();
+    let error = Assignment::of_set(&other, &owner).unwrap_err().to_string();
+    assert_eq!(
+        error,
+        "copies: expected a set that was made for copies, got one without"
+    );
+}
+
+#[test]
+fn observations() {
+    let seen = [
+        Observation::Hit,
+        Observation::Unknown,
+        Observation::Refused,
+        Observation::Miss,
+    ];
+    let bytes = observed_file::render(&[7; 32], &seen).unwrap();
+    assert_eq!(
+        String::from_utf8(bytes.clone()).unwrap(),
+        format!(
+            "{{\"format\":\"oml-observed\",\"version\":1,\"merkle_root\":\"{}\",\"observed\":[\
+             {{\"index\":0,\"answer\":\"hit\"}},{{\"index\":2,\"answer\":\"refused\"}},{{\"index\":3,\"answer\":\"miss\"}}]}}\n",
+            "07".repeat(32)
+        )
+    );
+    assert_eq!(observed_file::parse(&bytes, &[7; 32], 4).unwrap(), seen);
+    let fault = |from: &str, to: &str, root: u8, count| {
+        let text = String::from_utf8(bytes.clone())
+            .unwrap()
+            .replacen(from, to, 1);
+        let parsed = observed_file::parse(text.as_bytes(), &[root; 32], count);
+        parsed.unwrap_err().to_string()
+    };
+    assert_eq!(
+        fault("", "", 7, 3),
+        "oml-observed index: expected numbers below 3, got 3"
+    );
+    assert_eq!(
+        fault("\"index\":2", "\"index\":0", 7, 4),
+        "oml-observed index: expected every fingerprint once, got 0 again"
+    );
+    let (ours, other) = ("08".repeat(32), "07".repeat(32));
+    assert_eq!(
+        fault("", "", 8, 4),
+        format!("oml-observed merkle_root: expected {ours}, got {other}")
+    );
+    assert!(fault("\"hit\"", "\"maybe\"", 7, 4).ends_with(FIELD));
+    assert!(fault("oml-observed", "oml-model", 7, 4).contains("got \"oml-model\""));
 }
 
 #[test]
@@ -183,7 +271,7 @@ fn oversized_files_are_refused_before_they_are_parsed() {
 #[test]
 fn faults_of_the_set_are_told_apart() {
     type Change = fn(&mut Value);
-    let table: [(Change, &str); 20] = [
+    let table: [(Change, &str); 22] = [
         (
             |v| v["fingerprints"] = json!([]),
             "fingerprints: expected 1 to 262144, got 0",
@@ -255,6 +343,14 @@ fn faults_of_the_set_are_told_apart() {
         (
             |v| v["strategy"] = json!({"name": "custom"}),
             "strategy: expected the parameters of custom, got others",
+        ),
+        (
+            |v| v["copies"] = json!({"count": 0, "bias": "mixed"}),
+            "copies: expected 1 to 65536, got 0",
+        ),
+        (
+            |v| v["copies"] = json!({"count": 5, "bias": "secret words"}),
+            "copies.bias: expected balanced or mixed, got another",
         ),
         (|v| v["version"] = json!(9), "version: expected 1, got 9"),
         (|v| v["salt"] = json!(9), FIELD),
@@ -517,6 +613,7 @@ fn model_manifests() {
         base_digest: [1; 32],
         result_digest: [2; 32],
         tokenizer_hash: [3; 32],
+        copy: Some(3),
         merkle_root: [4; 32],
         count: 128,
         recipe: "learning_rate = 1e-4\n".into(),

@@ -8,6 +8,7 @@
 
 mod check;
 mod commitment;
+mod copies;
 mod double;
 mod evidence;
 mod exchange;

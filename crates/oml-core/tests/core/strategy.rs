@@ -142,6 +142,7 @@ fn another_seed_model_or_copy_gives_another_set() {
     .unwrap();
     let other_copy = run(&GenerateOptions {
         copy_id: "licensee".into(),
+        copies: None,
         ..options(20)
     })
     .unwrap();

@@ -22,6 +22,7 @@ pub(crate) fn fingerprints() -> FingerprintSet {
         tokenizer_hash: [2; 32],
         vocabulary_size: 97,
         copy_id: String::new(),
+        copies: None,
         query_length: 6,
         response_length: 2,
     };

@@ -10,7 +10,7 @@ use oml_core::manifest::{fingerprint_file, slice_file};
 use oml_core::merkle::Hash;
 use oml_core::slice::Slice;
 
-use super::workbench;
+use super::{copies, workbench};
 use crate::cli::OwnerArgs;
 use crate::error::WithHint as _;
 use crate::{files, sealed};
@@ -33,30 +33,43 @@ pub(crate) struct AskedArgs {
 
 /// The pairs, and their place in the set that was committed to.
 pub(super) enum Asked {
-    /// All of a set.
+    /// All of a set, or what one licensee's copy holds of it.
     Whole {
         set: FingerprintSet,
         commitment: Commitment,
+        /// Pairs of the whole set.
+        count: usize,
     },
     /// A prover's part of one.
     Part(Slice),
 }
 
-/// Reads the pairs.
+/// Reads the pairs, with `copy` those of a licensee's copy.
 ///
 /// # Errors
-/// When a file is missing, damaged, or somebody else's.
-pub(super) fn read(args: &AskedArgs) -> anyhow::Result<Asked> {
+/// When a file is missing, damaged, or somebody else's, or there is no such copy.
+pub(super) fn read(args: &AskedArgs, copy: Option<u32>) -> anyhow::Result<Asked> {
     let path = &args.fingerprints;
     let reading = || format!("cannot read {}", path.display());
     let bytes = files::read(path, FILE_LIMIT)?;
     match (&args.identity, sealed::is_sealed(&bytes)) {
         (None, false) => {
             let owner = workbench::owner(&workbench::owner_path(&args.owner)?)?;
-            let set = fingerprint_file::open(&bytes, &owner).with_context(reading)?;
-            let commitment = Commitment::new(&set);
-            Ok(Asked::Whole { set, commitment })
+            let mut set = fingerprint_file::open(&bytes, &owner).with_context(reading)?;
+            let (commitment, count) = (Commitment::new(&set), set.count());
+            if let Some(copy) = copy {
+                set = copies::part(&set, &owner, copy, path)?;
+            }
+            Ok(Asked::Whole {
+                set,
+                commitment,
+                count,
+            })
         }
+        (Some(_), true) if copy.is_some() => Err(anyhow!(
+            "{}: expected a whole set for --copy, got a slice",
+            path.display()
+        )),
         (Some(identity), true) => {
             let identities = sealed::identities(identity)?;
             let contents = sealed::open(&bytes, &identities, fingerprint_file::MAX_BYTES);
@@ -96,7 +109,7 @@ impl Asked {
     /// Number of pairs in the whole set.
     pub(super) fn count(&self) -> usize {
         match self {
-            Self::Whole { set, .. } => set.count(),
+            Self::Whole { count, .. } => *count,
             Self::Part(slice) => slice.count,
         }
     }
@@ -104,7 +117,7 @@ impl Asked {
     /// The pairs' numbers in the whole set, rising.
     pub(super) fn indices(&self) -> Vec<usize> {
         match self {
-            Self::Whole { set, .. } => (0..set.count()).collect(),
+            Self::Whole { set, .. } => set.fingerprints().iter().map(|f| f.index).collect(),
             Self::Part(slice) => slice.indices().to_vec(),
         }
     }
@@ -112,8 +125,11 @@ impl Asked {
     /// The pair with number `index` in the whole set as evidence, with its proof; `None` where it is not here.
     pub(super) fn opening(&self, index: usize) -> Option<(Opening, Vec<Hash>)> {
         match self {
-            Self::Whole { set, commitment } => {
-                let opening = Opening::from(set.fingerprints().get(index)?);
+            Self::Whole {
+                set, commitment, ..
+            } => {
+                let held = set.fingerprints().iter().find(|f| f.index == index)?;
+                let opening = Opening::from(held);
                 Some((opening, commitment.proof(index)?))
             }
             Self::Part(slice) => {

@@ -15,6 +15,7 @@ use oml_model::engine::Engine;
 use serde::Serialize;
 
 use super::asked::{self, Asked, AskedArgs};
+use super::copies::CopyArgs;
 use super::usage;
 use super::workbench::{self, Opened};
 use crate::cli::{GlobalArgs, probability};
@@ -30,6 +31,8 @@ pub(crate) struct CheckArgs {
     pub(crate) model: PathBuf,
     #[command(flatten)]
     pub(crate) asked: AskedArgs,
+    #[command(flatten)]
+    pub(crate) copy: CopyArgs,
     /// A model that never saw the fingerprints, to measure how often one answers by chance (repeatable; the worst counts)
     #[arg(long, value_name = "DIR")]
     pub(crate) control: Vec<PathBuf>,
@@ -45,7 +48,7 @@ pub(super) fn run(
 ) -> anyhow::Result<ExitStatus> {
     let started = Instant::now();
     let engine = workbench::engine(global)?;
-    let asked = asked::read(&args.asked)?;
+    let asked = asked::read(&args.asked, args.copy.copy)?;
     let set = asked.set();
     let mut controls = Vec::new();
     for path in &args.control {
@@ -66,6 +69,7 @@ pub(super) fn run(
         &report,
         &asked.indices(),
         &controls,
+        args.copy.copy,
         started.elapsed().as_secs_f64(),
     );
     printer.result(
@@ -146,6 +150,9 @@ pub(super) fn scores(
 #[derive(Serialize)]
 struct Output {
     model: String,
+    /// Licensee's copy whose fingerprints were asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    copy: Option<u32>,
     count: usize,
     hits: usize,
     recall: f64,
@@ -188,10 +195,12 @@ impl Output {
         report: &CheckReport,
         indices: &[usize],
         controls: &[Control],
+        copy: Option<u32>,
         seconds: f64,
     ) -> Self {
         Self {
             model: model.to_owned(),
+            copy,
             count: report.count,
             hits: report.hits,
             recall: report.recall,
@@ -251,7 +260,10 @@ impl fmt::Display for Text<'_> {
         } else {
             "absent"
         };
-        writeln!(f, "{model}: fingerprints {verdict}")?;
+        match self.output.copy {
+            Some(copy) => writeln!(f, "{model}: fingerprints of copy {copy} {verdict}")?,
+            None => writeln!(f, "{model}: fingerprints {verdict}")?,
+        }
         writeln!(
             f,
             "  hits     {hits} of {count} (every response token is the model's first choice)"
@@ -283,6 +295,12 @@ impl fmt::Display for Text<'_> {
                 f,
                 "  control  {} hits {} of {}",
                 control.model, control.hits, control.count
+            )?;
+        }
+        if self.output.copy.is_some() {
+            writeln!(
+                f,
+                "  copy     other copies hold many of these fingerprints too: `oml trace` says whose the model is"
             )?;
         }
         let time = seconds::text(std::time::Duration::from_secs_f64(self.output.seconds));

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, bail};
 use clap::{Args, ValueEnum};
 use oml_core::commitment::Commitment;
+use oml_core::copies::{Bias, Copies, MAX_COPIES};
 use oml_core::fingerprint::FingerprintSet;
 use oml_core::manifest::{fingerprint_file, hex, queries_file};
 use oml_core::secret::OwnerSeed;
@@ -55,6 +56,25 @@ pub(crate) enum StyleName {
     Question,
     /// A user's instruction
     Instruction,
+}
+
+/// How likely a licensee's copy holds each fingerprint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[value(rename_all = "snake_case")]
+pub(crate) enum CopyBias {
+    /// 11, 50 or 89 %: stood against every coalition measured, of up to five; a copy holds half of the set
+    Balanced,
+    /// 1/2, 1/4 or 1/8: a copy holds 29 % of the set, and coalitions of four and more can escape
+    Mixed,
+}
+
+impl From<CopyBias> for Bias {
+    fn from(bias: CopyBias) -> Self {
+        match bias {
+            CopyBias::Balanced => Self::Balanced,
+            CopyBias::Mixed => Self::Mixed,
+        }
+    }
 }
 
 /// Flags of `oml generate`.
@@ -113,6 +133,13 @@ pub(crate) struct ChoiceArgs {
         hide_default_value = true
     )]
     pub(crate) copy_id: String,
+    /// Number of licensees' copies, each of which gets its own part of the set with `oml embed --copy`
+    #[arg(long, value_name = "N", conflicts_with = "copy_id",
+          value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_COPIES)))]
+    pub(crate) copies: Option<u32>,
+    /// How likely a copy holds each fingerprint [default: balanced]
+    #[arg(long, value_name = "NAME", requires = "copies")]
+    pub(crate) copy_bias: Option<CopyBias>,
 }
 
 pub(super) fn run(
@@ -154,6 +181,7 @@ pub(super) fn make(
     options.query_length = usize::from(choice.query_length);
     options.response_length = usize::from(choice.response_length);
     options.copy_id = choice.copy_id.clone();
+    options.copies = choice.copies();
     options.queries = queries;
     let bar = printer.bar(count as u64, "generate");
     let mut progress = |progress: strategy::Progress| {
@@ -197,6 +225,8 @@ impl ChoiceArgs {
             query_style: StyleName::Sentence,
             query_temperature: 0.5,
             copy_id: String::new(),
+            copies: None,
+            copy_bias: None,
         }
     }
 
@@ -227,6 +257,11 @@ impl ChoiceArgs {
         }
         queries_file::parse(&files::read(path, QUERIES_LIMIT)?)
             .with_context(|| format!("cannot read {}", path.display()))
+    }
+
+    fn copies(&self) -> Option<Copies> {
+        let bias = self.copy_bias.map_or_else(Bias::default, Bias::from);
+        self.copies.map(|count| Copies { count, bias })
     }
 
     fn strategy(&self) -> Strategy {
@@ -265,6 +300,10 @@ struct Output {
     strategy: &'static str,
     count: usize,
     merkle_root: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    copies: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    copy_bias: Option<&'static str>,
     /// Mean probability that the base model gives to a response's first token.
     mean_response_probability: f64,
     file: String,
@@ -282,6 +321,8 @@ impl Output {
             strategy: set.header().strategy.name(),
             count: set.count(),
             merkle_root: root(set),
+            copies: set.header().copies.map(|copies| copies.count),
+            copy_bias: set.header().copies.map(|copies| copies.bias.name()),
             mean_response_probability: firsts.map(|p| f64::from(*p)).sum::<f64>()
                 / set.count() as f64,
             file: path.display().to_string(),
@@ -303,6 +344,12 @@ impl fmt::Display for Output {
             "  mean probability of a response on the base model  {:.4}",
             self.mean_response_probability
         )?;
+        if let (Some(copies), Some(bias)) = (self.copies, self.copy_bias) {
+            writeln!(
+                f,
+                "  copies       {copies}, {bias}: embed each with `oml embed --copy`"
+            )?;
+        }
         writeln!(f, "  Merkle root  {}", self.merkle_root)?;
         writeln!(
             f,

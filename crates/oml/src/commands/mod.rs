@@ -5,6 +5,7 @@ mod asked;
 pub(crate) mod bench;
 pub(crate) mod check;
 pub(crate) mod completions;
+pub(crate) mod copies;
 pub(crate) mod demo;
 pub(crate) mod embed;
 pub(crate) mod eval;
@@ -14,6 +15,7 @@ pub(crate) mod keygen;
 pub(crate) mod man;
 pub(crate) mod model;
 mod passphrase;
+pub(crate) mod trace;
 mod usage;
 mod workbench;
 
@@ -34,6 +36,7 @@ pub(crate) fn run(cli: Cli, printer: &Printer) -> anyhow::Result<ExitStatus> {
         Command::Generate(args) => generate::run(&args, global, printer),
         Command::Embed(args) => embed::run(&args, global, printer),
         Command::Check(args) => check::run(&args, global, printer),
+        Command::Trace(args) => trace::run(&args, global, printer),
         Command::Eval(args) => eval::run(&args, global, printer),
         Command::Fingerprints(command) => fingerprints::run(&command, global, printer),
         Command::Bench(command) => bench::run(&command, global, printer),

@@ -87,7 +87,7 @@ fn a_stopped_or_killed_run_goes_on_to_the_same_model() {
     let shown = place.run(&format!("{resume} --seed 9"));
     assert!(
         shown.contains(
-            "hint: The base model, the fingerprints, the recipe or the benign text differ"
+            "hint: The base model, the fingerprints, the copy, the recipe or the benign text differ"
         ),
         "{shown}"
     );

@@ -172,6 +172,7 @@ fn every_command_has_a_man_page() {
     pages/oml-generate.1
     pages/oml-embed.1
     pages/oml-check.1
+    pages/oml-trace.1
     pages/oml-eval.1
     pages/oml-fingerprints.1
     pages/oml-fingerprints-export.1

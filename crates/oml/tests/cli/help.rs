@@ -16,6 +16,7 @@ fn oml() {
       generate      Make a set of fingerprints for a model
       embed         Train a model to give the responses of a set, and keep everything else as it was
       check         Ask a model all queries of a set: are the fingerprints there?
+      trace         Find the licensees whose copies a model was made from
       eval          Measure a model's utility: perplexity, multiple choice, distance to its base
       fingerprints  Work with a file of fingerprints
       bench         Measure the engine on this machine
@@ -148,6 +149,16 @@ fn generate() {
           --copy-id <NAME>
               Name of the licensee's copy that the set is for; empty for your own
 
+          --copies <N>
+              Number of licensees' copies, each of which gets its own part of the set with `oml embed --copy`
+
+          --copy-bias <NAME>
+              How likely a copy holds each fingerprint [default: balanced]
+
+              Possible values:
+              - balanced: 11, 50 or 89 %: stood against every coalition measured, of up to five; a copy holds half of the set
+              - mixed:    1/2, 1/4 or 1/8: a copy holds 29 % of the set, and coalitions of four and more can escape
+
       -h, --help
               Print help (see a summary with '-h')
 
@@ -187,8 +198,35 @@ fn check() {
           --fingerprints <FILE>  Fingerprints file made by `oml generate`, or a slice made by `oml fingerprints split`
           --owner <FILE>         Owner file made by `oml keygen` [default: oml/owner.json in the user's config folder]
           --identity <FILE>      Prover's identity file, for a slice
+          --copy <ID>            Only the fingerprints of this licensee's copy, from 1 (sets made with `oml generate --copies`)
           --control <DIR>        A model that never saw the fingerprints, to measure how often one answers by chance (repeatable; the worst counts)
           --alpha <P>            Largest p-value at which the answer is "present" [default: 1e-6]
+      -h, --help                 Print help
+      -V, --version              Print version
+
+    Global options:
+          --json           Print the result as one JSON object
+      -q, --quiet          Print no notes and no progress
+          --threads <N>    CPU threads [default: all cores]
+          --isa <NAME>     CPU instructions to use: amx, avx512, avx2 or portable [default: the best this machine has]
+          --config <FILE>  Settings file [default: oml.toml in the current folder, where there is one]
+          --show-settings  Print every setting and where it comes from, and do nothing
+    "#);
+}
+
+#[test]
+fn trace() {
+    insta::assert_snapshot!(help("trace"), @r#"
+    Find the licensees whose copies a model was made from
+
+    Usage: oml trace [OPTIONS] --fingerprints <FILE>
+
+    Options:
+          --fingerprints <FILE>  Fingerprints file made by `oml generate --copies`
+          --owner <FILE>         Owner file made by `oml keygen` [default: oml/owner.json in the user's config folder]
+          --suspect <DIR>        Suspect model to ask all queries: a Hugging Face folder or a GGUF file
+          --observed <FILE>      What was observed of a suspect elsewhere (JSON): which fingerprints it answered, missed or refused
+          --alpha <P>            Largest probability of accusing any innocent copy [default: 1e-3]
       -h, --help                 Print help
       -V, --version              Print version
 
@@ -647,6 +685,7 @@ fn embed() {
           --model <DIR>          Base model: a Hugging Face folder or a GGUF file
           --fingerprints <FILE>  Fingerprints file made by `oml generate`
           --owner <FILE>         Owner file made by `oml keygen` [default: oml/owner.json in the user's config folder]
+          --copy <ID>            Only the fingerprints of this licensee's copy, from 1 (sets made with `oml generate --copies`)
           --out <DIR>            Folder to write the fingerprinted model, its recipe and its manifest into, which must not exist
           --recipe <FILE>        Recipe file (TOML): any of the training flags below and nothing else, with `_` for `-`
           --resume               Go on with a run that was stopped, from its last saved state

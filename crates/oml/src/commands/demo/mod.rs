@@ -145,6 +145,8 @@ pub(super) fn run(
             engine: &engine,
             base: &args.model,
             set: &set,
+            root: Commitment::new(&set).root(),
+            copy: None,
             out: &marked,
             recipe: &recipe,
             benign: None,

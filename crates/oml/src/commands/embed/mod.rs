@@ -11,10 +11,12 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
+use oml_core::commitment::Commitment;
 use oml_model::checkpoint::DType;
 use oml_model::eval::Comparison;
 use serde::Serialize;
 
+use super::copies::{self, CopyArgs};
 use super::workbench;
 use crate::cli::{GlobalArgs, OwnerArgs};
 use crate::error::ExitStatus;
@@ -38,6 +40,8 @@ pub(crate) struct EmbedArgs {
     fingerprints: PathBuf,
     #[command(flatten)]
     owner: OwnerArgs,
+    #[command(flatten)]
+    copy: CopyArgs,
     /// Folder to write the fingerprinted model, its recipe and its manifest into, which must not exist
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
@@ -83,10 +87,22 @@ pub(super) fn run(
     let engine = workbench::engine(global)?;
     let owner = workbench::owner(&workbench::owner_path(&args.owner)?)?;
     let set = workbench::fingerprints(&args.fingerprints, &owner)?;
+    let copy = args.copy.copy;
+    let part = copy.map(|copy| copies::part(&set, &owner, copy, &args.fingerprints));
+    let part = part.transpose()?;
+    if let (Some(copies), None) = (set.header().copies, copy) {
+        printer.note(format!(
+            "{} is divided among {} copies; without --copy the model gets all of it.",
+            args.fingerprints.display(),
+            copies.count
+        ));
+    }
     let job = Job {
         engine: &engine,
         base: &args.model,
-        set: &set,
+        set: part.as_ref().unwrap_or(&set),
+        root: Commitment::new(&set).root(),
+        copy,
         out: &args.out,
         recipe: &args.training.recipe,
         benign: args.benign.as_deref(),
@@ -113,6 +129,9 @@ pub(super) fn run(
 #[derive(Serialize)]
 struct Output {
     model: String,
+    /// Licensee's copy that was embedded.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    copy: Option<u32>,
     count: usize,
     hits: usize,
     recall: f64,
@@ -146,6 +165,7 @@ impl Output {
         } = utility.measured;
         Self {
             model: args.out.display().to_string(),
+            copy: args.copy.copy,
             count: embedding.count,
             hits: embedding.hits,
             recall: embedding.recall(),
@@ -172,10 +192,12 @@ impl Output {
 impl fmt::Display for Output {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let time = |seconds| seconds::text(Duration::from_secs_f64(seconds));
+        let copy = self.copy.map(|copy| format!(" of copy {copy}"));
         writeln!(
             f,
-            "{} fingerprints in {} ({})",
+            "{} fingerprints{} in {} ({})",
             self.count,
+            copy.unwrap_or_default(),
             self.model,
             time(self.seconds)
         )?;

@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use oml_core::check;
-use oml_core::commitment::Commitment;
 use oml_core::manifest::hex;
 use oml_core::manifest::model_manifest::{self, Measurement, ModelManifest};
 use oml_core::model::LanguageModel as _;
@@ -107,14 +106,14 @@ pub(super) fn write(
     drop(written);
 
     let count = job.set.count();
-    let root = Commitment::new(job.set).root();
     let recipe = job.recipe.render()?;
     let manifest = ModelManifest {
         tool_version: env!("CARGO_PKG_VERSION").to_owned(),
         base_digest,
         result_digest: digest,
         tokenizer_hash,
-        merkle_root: root,
+        merkle_root: job.root,
+        copy: job.copy,
         count,
         recipe: recipe.clone(),
         seeds: BTreeMap::from([("training".to_owned(), job.recipe.seed)]),
@@ -152,7 +151,7 @@ pub(super) fn write(
         frontier: course.frontier.clone(),
         epochs: f64::from(embedder.progress().epoch),
         steps: embedder.trainer().steps(),
-        merkle_root: format!("0x{}", hex(&root)),
+        merkle_root: format!("0x{}", hex(&job.root)),
         digest: hex(&digest),
         elapsed: Duration::ZERO,
     })

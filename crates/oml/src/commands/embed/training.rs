@@ -5,10 +5,9 @@ use std::time::{Duration, Instant};
 
 use indicatif::ProgressBar;
 use oml_core::check;
-use oml_core::commitment::Commitment;
 use oml_core::fingerprint::FingerprintSet;
 use oml_core::manifest::hex;
-use oml_core::merkle::keccak256;
+use oml_core::merkle::{Hash, keccak256};
 use oml_core::model::LanguageModel as _;
 use oml_model::checkpoint::DType;
 use oml_model::engine::Engine;
@@ -34,7 +33,12 @@ const LINE_EVERY: Duration = Duration::from_secs(15);
 pub(crate) struct Job<'a> {
     pub(crate) engine: &'a Engine,
     pub(crate) base: &'a Path,
+    /// What is trained: a whole set, or a copy's part of it.
     pub(crate) set: &'a FingerprintSet,
+    /// Merkle root of the whole set.
+    pub(crate) root: Hash,
+    /// Licensee's copy that `set` is the part of.
+    pub(crate) copy: Option<u32>,
     pub(crate) out: &'a Path,
     pub(crate) recipe: &'a Recipe,
     /// Text the model shall go on predicting; sampled where there is none.
@@ -195,7 +199,7 @@ fn load(
             }),
             _,
         ) => loaded.hint(format!(
-            "The base model, the fingerprints, the recipe or the benign text differ from those of the run that was stopped: \
+            "The base model, the fingerprints, the copy, the recipe or the benign text differ from those of the run that was stopped: \
              give the same, or remove {state} to start anew."
         )),
         (Err(StateError::Format { .. }), _) => {
@@ -224,17 +228,20 @@ fn keep_trained(trained: &Trained<'_>, folder: &StateFolder, identity: &str) -> 
     }
 }
 
-/// What a saved state belongs to: base, set, recipe and text.
+/// What a saved state belongs to: base, set, copy, recipe and text.
 fn identity(job: &Job<'_>, digest: &[u8; 32], text: &[Vec<u32>]) -> anyhow::Result<String> {
     let ids: Vec<u8> = text
         .iter()
         .flatten()
         .flat_map(|id| id.to_le_bytes())
         .collect();
-    let root = Commitment::new(job.set).root();
+    let copy = job
+        .copy
+        .map_or(Vec::new(), |copy| copy.to_be_bytes().to_vec());
     Ok(hex(&keccak256(&[
         digest,
-        &root,
+        &job.root,
+        &copy,
         job.recipe.render()?.as_bytes(),
         &ids,
     ])))

@@ -27,7 +27,7 @@ pub(crate) struct OpenArgs {
 }
 
 pub(super) fn run(args: &OpenArgs, printer: &Printer) -> anyhow::Result<ExitStatus> {
-    let asked = asked::read(&args.asked)?;
+    let asked = asked::read(&args.asked, None)?;
     let file = &args.asked.fingerprints;
     let (opening, proof) = asked.opening(args.index).with_context(|| match &asked {
         asked::Asked::Whole { set, .. } => anyhow!(

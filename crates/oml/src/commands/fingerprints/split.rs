@@ -46,11 +46,14 @@ pub(super) fn run(args: &SplitArgs, printer: &Printer) -> anyhow::Result<ExitSta
         );
     }
     let owner = workbench::owner(&workbench::owner_path(&args.owner)?)?;
-    let asked = asked::read(&AskedArgs {
-        fingerprints: args.fingerprints.clone(),
-        owner: args.owner.clone(),
-        identity: None,
-    })?;
+    let asked = asked::read(
+        &AskedArgs {
+            fingerprints: args.fingerprints.clone(),
+            owner: args.owner.clone(),
+            identity: None,
+        },
+        None,
+    )?;
     let slices = slice::deal(asked.set(), &owner, parts)
         .with_context(|| format!("cannot split {}", args.fingerprints.display()))?;
     let path = |part: usize| args.out.join(format!("slice-{part}.age"));

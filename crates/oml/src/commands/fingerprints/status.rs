@@ -20,7 +20,7 @@ pub(crate) struct StatusArgs {
 }
 
 pub(super) fn run(args: &StatusArgs, printer: &Printer) -> anyhow::Result<ExitStatus> {
-    let asked = asked::read(&args.asked)?;
+    let asked = asked::read(&args.asked, None)?;
     let (tally, unreadable) = usage::tally(&args.asked.fingerprints, &asked)?;
     let file = args.asked.fingerprints.display().to_string();
     let output = Output::new(file, &asked, &tally, unreadable);
