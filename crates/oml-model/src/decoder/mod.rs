@@ -6,8 +6,9 @@
 //!             x += D · swiglu(GU · norm₂(x))                GU fused: [T, 2·I]
 //! logits = E_out · norm(x[picked])                      [R, V]
 //! ```
-//! Sequences are packed, not padded; behind the last layer's attention only the picked rows go on. The backward pass keeps x, the rotated QKV, the attention's
-//! output and GU of each layer and recomputes norms and activations while they are packed for the products.
+//! Sequences are packed, not padded; behind the last layer's attention only the picked rows go on. The backward pass
+//! keeps x, the rotated QKV, the attention's output and GU of each layer and recomputes norms and activations while they
+//! are packed for the products.
 
 mod adapter;
 mod backward;
