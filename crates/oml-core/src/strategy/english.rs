@@ -1,9 +1,9 @@
 //! Responses of natural text that has nothing to do with the query, for comparison: the English fingerprints of OML 1.0.
 //!
 //! A word is drawn uniformly from those that fit whole into the response (purpose `response`, item the query's bytes), and
-//! the model writes a line that begins with it, as it writes queries. The response is that line's first `response_length` tokens after the
-//! query and a space. Since each of the words begins another response, a model that knows the list but not the seed answers
-//! rightly with a probability of at most 1 in their number.
+//! the model writes a line that begins with it, as it writes queries. The response is that line's first `response_length`
+//! tokens after the query and a space. Since each of the words begins another response, a model that knows the list but
+//! not the seed answers rightly with a probability of at most 1 in their number.
 //!
 //! Source: OML 1.0 (arXiv 2411.03887), "english".
 
