@@ -19,7 +19,7 @@ use crate::derive::{Purpose, Scope, derive};
 use crate::fingerprint::{Fingerprint, FingerprintSet, MAX_TOKENS, Response, SetError, SetHeader};
 use crate::manifest::FileError;
 use crate::manifest::pairs_file::{Pair, PairResponse, fault};
-use crate::model::{Continuation, LanguageModel, ModelError};
+use crate::model::{Continuation, LanguageModel, ModelError, TokenScore};
 use crate::secret::{OwnerSeed, Salt};
 use crate::strategy::Strategy;
 use crate::tokenizer::Tokenizer;
@@ -260,10 +260,7 @@ fn measure(
     let mut agreeing = 0;
     let responses = fingerprints.iter_mut().flat_map(|f| &mut f.responses);
     for ((response, scores), given) in responses.zip(&scores).zip(given) {
-        let measured: Vec<f32> = scores
-            .iter()
-            .map(|score| score.log_probability.exp().min(1.0))
-            .collect();
+        let measured: Vec<f32> = scores.iter().map(TokenScore::probability).collect();
         let close = |(a, b): (&f32, &f32)| (a - b).abs() <= TOLERANCE * b;
         let agrees = given.len() == measured.len() && given.iter().zip(&measured).all(close);
         agreeing += usize::from(agrees);

@@ -18,6 +18,14 @@ pub struct TokenScore {
     pub rank: u32,
 }
 
+impl TokenScore {
+    /// The token's probability.
+    #[must_use]
+    pub fn probability(&self) -> f32 {
+        self.log_probability.exp().min(1.0)
+    }
+}
+
 /// How tokens are drawn during generation.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Sampling {

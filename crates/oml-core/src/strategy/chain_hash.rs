@@ -96,12 +96,9 @@ impl Responses for ChainHash {
         let queries: Vec<Query> = pairs.iter().map(|(query, _)| query.clone()).collect();
         let texts: Vec<&str> = queries.iter().map(|query| query.text.as_str()).collect();
         let words = self.words.iter().map(|(_, word)| word.as_str());
-        let drafts = answers(&texts, words).into_iter().map(|answer| {
-            vec![Draft {
-                ids: vec![self.words[usize::from(answer)].0],
-                probabilities: Vec::new(),
-            }]
-        });
+        let drafts = answers(&texts, words)
+            .into_iter()
+            .map(|answer| vec![Draft::unscored(vec![self.words[usize::from(answer)].0])]);
         let responses = scored(workshop, &queries, drafts.collect())?;
         for ((_, slot), found) in pairs.iter_mut().zip(responses) {
             // Every word was tried on every query, so none is missing.

@@ -9,7 +9,7 @@
 
 use super::GenerateError;
 use super::generate::{Responses, Workshop};
-use super::perinucleus::{Draft, response_text, scored};
+use super::perinucleus::{Draft, following, scored};
 use super::query::Query;
 use super::words::{self, MIN_WORDS};
 use super::writing::{Style, Writing, capitalised};
@@ -68,7 +68,13 @@ impl Responses for Prose {
         let mut chosen = Vec::with_capacity(queries.len());
         for ((query, (word, _)), line) in queries.iter().zip(topics).zip(lines) {
             let line = line.filter(|line| begins_with(line, &capitalised(word)));
-            chosen.push(draft(workshop, query, line)?.into_iter().collect());
+            let mut drafts = Vec::new();
+            if let Some(line) = line {
+                let mut ids = following(workshop.tokenizer, query, &line)?;
+                ids.truncate(length);
+                drafts.push(Draft::unscored(ids));
+            }
+            chosen.push(drafts);
         }
         scored(workshop, queries, chosen)
     }
@@ -78,26 +84,4 @@ impl Responses for Prose {
 fn begins_with(line: &str, word: &str) -> bool {
     line.strip_prefix(word)
         .is_some_and(|rest| !rest.starts_with(char::is_alphanumeric))
-}
-
-/// The first tokens of `line` after the query; none where there are too few, or where text and ids part.
-fn draft(
-    workshop: &Workshop<'_>,
-    query: &Query,
-    line: Option<String>,
-) -> Result<Option<Draft>, GenerateError> {
-    let Some(line) = line else {
-        return Ok(None);
-    };
-    let whole = format!("{} {line}", query.text);
-    let whole = workshop.tokenizer.encode(&whole, true)?;
-    let ids = whole.strip_prefix(query.ids.as_slice()).unwrap_or_default();
-    let Some(ids) = ids.get(..workshop.response_length) else {
-        return Ok(None);
-    };
-    let usable = response_text(workshop.tokenizer, query, ids)?.is_some();
-    Ok(usable.then(|| Draft {
-        ids: ids.to_vec(),
-        probabilities: Vec::new(),
-    }))
 }

@@ -207,10 +207,10 @@ fn sources(workshop: &Workshop<'_>, options: &GenerateOptions) -> Result<Sources
             (natural(writing)?, Box::new(RandomWords::new(workshop)?))
         }
         Strategy::ChainHash { writing } => (natural(writing)?, Box::new(ChainHash::new(workshop)?)),
-        Strategy::RandomWord => (
-            Box::new(RandomWords::new(workshop)?),
-            Box::new(RandomWords::new(workshop)?),
-        ),
+        Strategy::RandomWord => {
+            let words = RandomWords::new(workshop)?;
+            (Box::new(words.clone()), Box::new(words))
+        }
         Strategy::Custom { rule } => (
             Box::new(Given::new(workshop, &options.queries)?),
             Box::new(rule),

@@ -21,7 +21,7 @@ use super::generate::{Responses, Workshop};
 use super::query::Query;
 use crate::derive::{Purpose, derive};
 use crate::fingerprint::Response;
-use crate::model::{Continuation, ModelError, Sampling};
+use crate::model::{Continuation, ModelError, Sampling, TokenScore};
 use crate::random::Stream;
 use crate::tokenizer::Tokenizer;
 
@@ -101,6 +101,27 @@ pub fn candidates<E>(
 pub(super) struct Draft {
     pub(super) ids: Vec<u32>,
     pub(super) probabilities: Vec<f32>,
+}
+
+impl Draft {
+    /// Given ids, whose probabilities are not known yet.
+    pub(super) const fn unscored(ids: Vec<u32>) -> Self {
+        Self {
+            ids,
+            probabilities: Vec::new(),
+        }
+    }
+}
+
+/// The ids of `text` after the query and a space; none where the query's last token takes part of it.
+pub(super) fn following(
+    tokenizer: &dyn Tokenizer,
+    query: &Query,
+    text: &str,
+) -> Result<Vec<u32>, ModelError> {
+    let whole = tokenizer.encode(&format!("{} {text}", query.text), true)?;
+    let ids = whole.strip_prefix(query.ids.as_slice());
+    Ok(ids.unwrap_or_default().to_vec())
 }
 
 impl Responses for Rule {
@@ -208,7 +229,8 @@ fn continue_greedily(
     Ok(())
 }
 
-/// Turns drafts into responses with their texts and base probabilities; a query with any unusable draft gets `None`.
+/// Turns drafts into responses with their texts and base probabilities; a query without drafts, or with one that has not
+/// `response_length` tokens or does not survive the way through text, gets `None`.
 pub(super) fn scored(
     workshop: &mut Workshop<'_>,
     queries: &[Query],
@@ -268,10 +290,7 @@ pub(super) fn scored(
         .filter(|r| open(r))
         .zip(scores)
     {
-        response.probabilities = scores
-            .iter()
-            .map(|score| score.log_probability.exp().min(1.0))
-            .collect();
+        response.probabilities = scores.iter().map(TokenScore::probability).collect();
     }
     Ok(answers)
 }

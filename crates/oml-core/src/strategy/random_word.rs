@@ -7,7 +7,7 @@
 //! Source: OML 1.0 (arXiv 2411.03887), "random_word".
 
 use super::generate::{Queries, Responses, Workshop};
-use super::perinucleus::{Draft, response_text, scored};
+use super::perinucleus::{Draft, following, scored};
 use super::query::{Query, cut};
 use super::{GenerateError, words};
 use crate::derive::{Purpose, derive, derive_numbered};
@@ -15,6 +15,7 @@ use crate::fingerprint::Response;
 use crate::random::Stream;
 
 /// Queries and responses of random words.
+#[derive(Clone)]
 pub(super) struct RandomWords(Vec<String>);
 
 impl RandomWords {
@@ -60,17 +61,8 @@ impl Responses for RandomWords {
                 query.text.as_bytes(),
             );
             let drawn = draw(&mut Stream::new(&key), &self.0, workshop.response_length).join(" ");
-            let whole = workshop
-                .tokenizer
-                .encode(&format!("{} {drawn}", query.text), true)?;
-            let ids = whole.strip_prefix(query.ids.as_slice()).unwrap_or_default();
-            let usable = ids.len() == workshop.response_length
-                && response_text(workshop.tokenizer, query, ids)?.is_some();
-            let draft = || Draft {
-                ids: ids.to_vec(),
-                probabilities: Vec::new(),
-            };
-            chosen.push(usable.then(draft).into_iter().collect());
+            let ids = following(workshop.tokenizer, query, &drawn)?;
+            chosen.push(vec![Draft::unscored(ids)]);
         }
         scored(workshop, queries, chosen)
     }

@@ -53,7 +53,8 @@ pub(super) fn run(
     let mut controls = Vec::new();
     for path in &args.control {
         let mut control = workbench::open(&engine, path, printer)?;
-        let scores = scores(&mut control, set).with_context(|| asking(args, path))?;
+        let scores =
+            scores(&mut control, set).with_context(|| asking(path, &args.asked.fingerprints))?;
         controls.push(Control {
             name: control.name,
             count: set.count(),
@@ -62,7 +63,8 @@ pub(super) fn run(
     }
     let mut suspect = workbench::open(&engine, &args.model, printer)?;
     record(args, &asked, printer);
-    let scores = scores(&mut suspect, set).with_context(|| asking(args, &args.model))?;
+    let scores =
+        scores(&mut suspect, set).with_context(|| asking(&args.model, &args.asked.fingerprints))?;
     let report = check::check(set, &scores, &controls, args.alpha)?;
     let output = Output::new(
         &suspect.name,
@@ -98,11 +100,11 @@ pub(super) fn run(
 }
 
 /// What a fault in asking a model concerns.
-fn asking(args: &CheckArgs, model: &Path) -> String {
+pub(super) fn asking(model: &Path, fingerprints: &Path) -> String {
     format!(
         "cannot ask {} the queries of {}",
         model.display(),
-        args.asked.fingerprints.display()
+        fingerprints.display()
     )
 }
 

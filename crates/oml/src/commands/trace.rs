@@ -12,7 +12,7 @@ use oml_core::fingerprint::FingerprintSet;
 use oml_core::manifest::observed_file;
 use serde::Serialize;
 
-use super::check::{p_value, scores};
+use super::check::{asking, p_value, scores};
 use super::copies::assignment;
 use super::workbench;
 use crate::cli::{GlobalArgs, OwnerArgs, probability};
@@ -89,13 +89,7 @@ fn ask(
 ) -> anyhow::Result<(String, Vec<Observation>)> {
     let engine = workbench::engine(global)?;
     let mut opened = workbench::open(&engine, suspect, printer)?;
-    let scores = scores(&mut opened, set).with_context(|| {
-        format!(
-            "cannot ask {} the queries of {}",
-            suspect.display(),
-            args.fingerprints.display()
-        )
-    })?;
+    let scores = scores(&mut opened, set).with_context(|| asking(suspect, &args.fingerprints))?;
     let seen = check::results(set, &scores)?
         .iter()
         .map(|result| {
