@@ -111,8 +111,15 @@ def evidence():
     return {"opening": json.dumps(opening), "slice": json.dumps(dealt), "log": "\n".join(map(json.dumps, lines))}
 
 
+def training():
+    prompts = ["Q: {}\nA:", {"user": "{}"}, {"system": "Be brief.", "user": "{}!", "answer": "Yes, "}]
+    records = [{"instruction": "a", "input": "b", "output": "c", "text": "d"}, {"instruction": "a", "output": "c"}]
+    recipe = 'epochs = 3\nlearning_rate = 1e-4\naverage_at = "gradient"\ntarget_modules = ["q_proj"]\n'
+    return {"prompts": json.dumps(prompts), "instructions": json.dumps(records), "recipe": recipe}
+
+
 if __name__ == "__main__":
-    for folder in ["gguf", "safetensors_header", "fingerprint_file", "pairs_file", "evidence"]:
+    for folder in ["gguf", "safetensors_header", "fingerprint_file", "pairs_file", "evidence", "training_files"]:
         (SEEDS / folder).mkdir(parents=True, exist_ok=True)
     model(SEEDS / "gguf" / "byte_level", byte_level)
     model(SEEDS / "gguf" / "sentence_piece", sentence_piece)
@@ -125,3 +132,5 @@ if __name__ == "__main__":
     (SEEDS / "pairs_file" / "usable").write_text(json.dumps(pairs()[1:]))
     for name, text in evidence().items():
         (SEEDS / "evidence" / name).write_text(text)
+    for name, text in training().items():
+        (SEEDS / "training_files" / name).write_text(text)

@@ -13,6 +13,7 @@ pub mod import;
 pub mod manifest;
 pub mod merkle;
 pub mod model;
+pub mod prompt;
 pub mod random;
 pub mod secret;
 pub mod slice;

@@ -90,7 +90,7 @@ impl From<RequestError> for ModelError {
 }
 
 /// Longest sequence that a model reads: beyond a sliding window attention would have to forget.
-pub(crate) fn longest_sequence(config: &ModelConfig) -> usize {
+pub fn longest_sequence(config: &ModelConfig) -> usize {
     config
         .sliding_window
         .unwrap_or(usize::MAX)

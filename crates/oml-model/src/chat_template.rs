@@ -32,6 +32,32 @@ pub struct Message<'a> {
     pub content: &'a str,
 }
 
+impl<'a> Message<'a> {
+    /// A system prompt.
+    pub const fn system(content: &'a str) -> Self {
+        Self {
+            role: "system",
+            content,
+        }
+    }
+
+    /// A user's turn.
+    pub const fn user(content: &'a str) -> Self {
+        Self {
+            role: "user",
+            content,
+        }
+    }
+
+    /// The model's turn.
+    pub const fn assistant(content: &'a str) -> Self {
+        Self {
+            role: "assistant",
+            content,
+        }
+    }
+}
+
 /// Why a template cannot be used.
 #[derive(Debug, Error)]
 pub enum TemplateError {

@@ -5,6 +5,7 @@
 //! for a post-processor that adds nothing, and without `truncation` and `padding`, which are settings of a run. Copies of a model that were saved by different programs agree on it.
 
 mod definition;
+mod prompt;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -202,7 +203,7 @@ impl TextTokenizer {
 
     /// The text that one token adds inside a text; `None` for special and unused ids and for parts of a character.
     pub fn token(&self, id: u32) -> Option<String> {
-        if self.special.binary_search(&id).is_ok() {
+        if self.is_special(id) {
             return None;
         }
         self.tokenizer.id_to_token(id)?;
@@ -243,11 +244,7 @@ impl TextTokenizer {
         if self.template.is_none() {
             return Ok(None);
         }
-        let message = Message {
-            role: "user",
-            content: user,
-        };
-        let text = self.render(&[message], true)?;
+        let text = self.render(&[Message::user(user)], true)?;
         Ok(Some(self.encode(&text, false)?))
     }
 

@@ -5,9 +5,10 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::commands::{
-    bench::BenchCommand, check::CheckArgs, completions::CompletionsArgs, demo::DemoArgs,
-    embed::EmbedArgs, eval::EvalArgs, fingerprints::FingerprintsCommand, generate::GenerateArgs,
-    keygen::KeygenArgs, man::ManArgs, model::ModelCommand, trace::TraceArgs,
+    attack::AttackCommand, bench::BenchCommand, check::CheckArgs, completions::CompletionsArgs,
+    demo::DemoArgs, embed::EmbedArgs, eval::EvalArgs, fingerprints::FingerprintsCommand,
+    generate::GenerateArgs, keygen::KeygenArgs, man::ManArgs, model::ModelCommand,
+    trace::TraceArgs,
 };
 
 /// Fingerprints for language models: give a model secret (query, response) pairs, and prove later that it is yours.
@@ -87,6 +88,9 @@ pub(crate) enum Command {
     /// Work with a file of fingerprints
     #[command(subcommand)]
     Fingerprints(FingerprintsCommand),
+    /// Do to a model what others may do, to measure which fingerprints survive
+    #[command(subcommand)]
+    Attack(AttackCommand),
     /// Measure the engine on this machine
     #[command(subcommand)]
     Bench(BenchCommand),
@@ -94,6 +98,14 @@ pub(crate) enum Command {
     Completions(CompletionsArgs),
     /// Write man pages into a folder
     Man(ManArgs),
+}
+
+/// Reads a flag that is a number above 0.
+pub(crate) fn positive(text: &str) -> Result<f32, String> {
+    text.parse()
+        .ok()
+        .filter(|x: &f32| x.is_finite() && *x > 0.0)
+        .ok_or_else(|| "expected a number above 0".to_owned())
 }
 
 /// Reads a flag that is a probability, neither 0 nor 1.

@@ -22,6 +22,10 @@ mod exchange;
 mod files;
 #[path = "cli/help.rs"]
 mod help;
+#[path = "cli/prompts.rs"]
+mod prompts;
+#[path = "cli/sft.rs"]
+mod sft;
 #[path = "cli/smollm2.rs"]
 mod smollm2;
 #[path = "cli/tiny.rs"]

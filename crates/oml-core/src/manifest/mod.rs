@@ -7,6 +7,7 @@
 mod error;
 mod field;
 pub mod fingerprint_file;
+pub mod instructions_file;
 pub mod locked_owner_file;
 mod loose;
 pub mod model_manifest;
@@ -17,6 +18,7 @@ pub mod owner_file;
 pub mod pairs_file;
 pub mod perinucleus_file;
 pub mod plain_file;
+pub mod prompts_file;
 pub mod queries_file;
 pub mod slice_file;
 pub mod usage_log;

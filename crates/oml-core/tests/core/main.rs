@@ -13,4 +13,5 @@ mod double;
 mod evidence;
 mod exchange;
 mod files;
+mod prompts;
 mod strategy;

@@ -320,6 +320,8 @@ pub trait Backend {
     fn clear(&mut self, buffer: &mut Self::Buffer, length: usize);
     /// Copies the first `length` values.
     fn copy(&mut self, source: &Self::Buffer, length: usize, target: &mut Self::Buffer);
+    /// `y = a·y + b·x` over all of two buffers of one length.
+    fn mix(&mut self, a: f32, y: &mut Self::Buffer, b: f32, x: &Self::Buffer);
     /// Rounds `rows × width` values of a buffer.
     fn round(&mut self, x: &Self::Buffer, rows: usize, width: usize, y: &mut Self::Compact);
 

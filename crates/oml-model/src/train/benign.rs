@@ -8,8 +8,9 @@ use oml_core::model::{LanguageModel, ModelError, Sampling};
 
 use crate::{
     causal::CausalModel,
-    decoder::{Batch, groups},
+    decoder::{Batch, TrainingSequence, groups},
     sampler::SequenceRandom,
+    train::embedder::predictions,
 };
 
 /// Tokens of one packed batch while hidden states are computed.
@@ -72,6 +73,11 @@ impl BenignText {
             .map(|i| pieces[i * pieces.len() / wanted].to_vec())
             .collect();
         Self { sequences }
+    }
+
+    /// The sequences as text to be predicted token by token.
+    pub fn predictions(&self) -> Vec<TrainingSequence> {
+        predictions(&self.sequences)
     }
 
     /// The model's hidden states after its last norm at every position but the last of every sequence, `[rows, H]`.

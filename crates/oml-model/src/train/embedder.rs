@@ -1,6 +1,7 @@
 //! Embedding fingerprints: epochs over the set with benign text mixed in, measured as they go, the best state kept.
 
 mod items;
+mod step;
 mod walk;
 
 pub use walk::Walk;
@@ -9,18 +10,22 @@ use oml_core::fingerprint::FingerprintSet;
 use oml_kernels::Floats;
 use thiserror::Error;
 
-use items::{ensure_readable, followers, items};
+pub(super) use items::predictions;
+use items::{Items, ensure_readable, followers};
+use step::Draw;
 
-use super::{AdamWOptions, BenignText, Pull, Recipe, RecipeError, Trainer};
+use super::recipe::{AverageAt, BenignTarget};
+use super::{
+    AdamWOptions, BenignText, LoraOptions, Prompting, Recipe, RecipeError, Trainer, trainable,
+};
 use crate::{
-    backend::{Backend, Cpu, Directions, Objective, RowLoss, Teacher, Weight},
+    backend::{Backend, Cpu, Directions, RowLoss, Teacher, Weight},
     causal::{CausalModel, RequestError, longest_sequence},
     checkpoint::Checkpoint,
-    decoder::{
-        AdapterSpec, Adapters, Batch, Decoder, LoadError, Mode, TrainingSequence, Weights, groups,
-    },
+    decoder::{Batch, LoadError, TrainingSequence, groups},
     engine::Engine,
     sampler::SequenceRandom,
+    tokenizer::TokenizerError,
 };
 
 /// Why embedding could not begin or go on.
@@ -57,6 +62,23 @@ pub enum EmbedError {
         /// What does not fit.
         source: RequestError,
     },
+    /// The recipe wants prompts around the queries, and none was given that this model's tokenizer can render.
+    #[error("prompts: expected at least one that this tokenizer can render, got none")]
+    NoPrompts,
+    /// With its longest prompt or padding, the longest query does not fit the model.
+    #[error("prompts: expected at most {limit} tokens with query and response, got {got}")]
+    Prompt {
+        /// Tokens of the longest.
+        got: usize,
+        /// What the model reads.
+        limit: usize,
+    },
+    /// A query cannot be put into a prompt.
+    #[error("prompts: {0}")]
+    Prompting(#[from] TokenizerError),
+    /// The recipe wants steps of fine-tuning, and there is nothing to take them on.
+    #[error("instructions: expected at least one sequence for persist_steps, got none")]
+    NoInstructions,
     /// There is no benign text though the recipe wants some.
     #[error("benign text: expected at least 8 sequences, got {got}")]
     TooLittleBenignText {
@@ -70,14 +92,28 @@ pub enum EmbedError {
 pub struct Measured {
     /// Share of the fingerprints that come back.
     pub recall: f64,
+    /// The same inside prompts out of those that are trained with, one for each fingerprint; `None` where the recipe has none.
+    pub prompted: Option<f64>,
     /// Mean `KL(base ‖ model)` per token on held-out benign text, in nats.
     pub divergence: f64,
 }
 
 impl Measured {
-    /// Whether this state is to be preferred: more recall up to the target, then less divergence.
-    fn beats(&self, other: &Self, target: f64) -> bool {
-        let (own, its) = (self.recall.min(target), other.recall.min(target));
+    /// Whether both recalls are where training may stop.
+    fn reaches(&self, recipe: &Recipe) -> bool {
+        self.recall >= recipe.target_recall
+            && self
+                .prompted
+                .is_none_or(|prompted| prompted >= recipe.target_prompted_recall)
+    }
+
+    /// Whether this state is to be preferred: more recall up to the targets, then less divergence.
+    fn beats(&self, other: &Self, recipe: &Recipe) -> bool {
+        let score = |measured: &Self| {
+            let prompted = measured.prompted.unwrap_or_default();
+            measured.recall.min(recipe.target_recall) + prompted.min(recipe.target_prompted_recall)
+        };
+        let (own, its) = (score(self), score(other));
         own > its || (own == its && self.divergence < other.divergence)
     }
 }
@@ -140,16 +176,26 @@ pub struct Progress {
     pub best: Option<Measured>,
 }
 
+/// What a run works with.
+pub struct Material<'a> {
+    /// The fingerprints.
+    pub set: &'a FingerprintSet,
+    /// What the model shall go on saying as before; may be empty where the recipe draws none.
+    pub benign: &'a BenignText,
+    /// Prompts around the queries, where the recipe augments.
+    pub prompting: Option<Prompting>,
+    /// What a fine-tuning would train on, where the recipe trains for persistence.
+    pub instructions: Vec<TrainingSequence>,
+}
+
 /// A run of embedding.
 pub struct Embedder {
     trainer: Trainer<Cpu>,
     recipe: Recipe,
-    items: Vec<TrainingSequence>,
-    /// The fingerprint of each item (one has several where it has alternative responses).
-    owners: Vec<usize>,
-    count: usize,
+    items: Items,
     benign: Vec<TrainingSequence>,
     held_out: Vec<TrainingSequence>,
+    instructions: Vec<TrainingSequence>,
     hidden: Floats,
     head: Option<Weight>,
     progress: Progress,
@@ -165,14 +211,22 @@ impl Embedder {
     pub fn new(
         engine: &Engine,
         checkpoint: &Checkpoint,
-        set: &FingerprintSet,
         base: Option<CausalModel>,
-        benign: &BenignText,
+        material: Material<'_>,
         recipe: &Recipe,
     ) -> Result<Self, EmbedError> {
         recipe.validate()?;
+        let Material {
+            set,
+            benign,
+            prompting,
+            instructions,
+        } = material;
+        if recipe.persist_steps > 0 && instructions.is_empty() {
+            return Err(EmbedError::NoInstructions);
+        }
         let limit = longest_sequence(checkpoint.config());
-        let (items, owners) = items(set, limit, checkpoint.config().vocab_size)?;
+        let items = Items::new(set, checkpoint.config(), recipe, prompting)?;
         let mut backend = engine.cpu();
         let mixing = recipe.kl_weight > 0.0 && recipe.benign_batch > 0;
         let (mut sequences, mut hidden, mut head) = (Vec::new(), backend.buffer(0), None);
@@ -189,28 +243,12 @@ impl Embedder {
             sequences = followers(benign);
             head = Some(teacher_head(&mut backend, checkpoint)?);
         }
-        let held_out = sequences.split_off(sequences.len() - sequences.len() / 8);
-        let decoder = if recipe.lora_rank > 0 {
-            let weights = Weights::load(&mut backend, checkpoint, Mode::Frozen(Directions::Both))?;
-            let mut decoder = Decoder::new(backend, checkpoint.config(), weights);
-            let spec = AdapterSpec {
-                rank: recipe.lora_rank,
-                alpha: recipe.lora_alpha,
-                target_modules: recipe.target_modules.clone(),
-            };
-            let mut random = SequenceRandom::new(recipe.seed ^ 0x6c6f_7261);
-            let sizes = *decoder.sizes();
-            decoder.adapters = Some(Adapters::new(
-                &mut decoder.backend,
-                &sizes,
-                &spec,
-                &mut || random.uniform() as f32,
-            ));
-            decoder
-        } else {
-            let weights = Weights::load(&mut backend, checkpoint, Mode::Trainable)?;
-            Decoder::new(backend, checkpoint.config(), weights)
+        let lora = LoraOptions {
+            rank: recipe.lora_rank,
+            alpha: recipe.lora_alpha,
+            target_modules: recipe.target_modules.clone(),
         };
+        let decoder = trainable(backend, checkpoint, &lora, recipe.seed)?;
         let options = AdamWOptions {
             beta1: recipe.beta1,
             beta2: recipe.beta2,
@@ -219,7 +257,7 @@ impl Embedder {
             max_grad_norm: (recipe.max_grad_norm > 0.0).then_some(recipe.max_grad_norm),
         };
         let mut trainer = Trainer::new(decoder, options, recipe.micro_batch_tokens);
-        if recipe.distance > 0.0 || recipe.average > 0.0 {
+        if recipe.needs_base() {
             trainer.remember_base();
         }
         let progress = Progress {
@@ -227,15 +265,17 @@ impl Embedder {
             hits: vec![false; items.len()],
             ..Progress::default()
         };
-        let count = set.count();
+        let held_out = sequences.split_off(sequences.len() - sequences.len() / 8);
+        if recipe.benign_target == BenignTarget::Text {
+            sequences = predictions(&benign.sequences[..sequences.len()]);
+        }
         Ok(Self {
             trainer,
             recipe: recipe.clone(),
             items,
-            owners,
-            count,
             benign: sequences,
             held_out,
+            instructions,
             hidden,
             head,
             progress,
@@ -308,13 +348,19 @@ impl Embedder {
             let due = match self.progress.reached {
                 Some(_) => epoch.is_multiple_of(self.recipe.full_pass_every) || self.is_settled(),
                 None => {
+                    let (running, prompted) = self.items.recall(&self.progress.hits);
                     epoch.is_multiple_of(self.recipe.evaluate_every)
-                        || self.running_recall() >= self.recipe.target_recall
+                        || running >= self.recipe.target_recall
+                            && prompted.is_none_or(|p| p >= self.recipe.target_prompted_recall)
                 }
             };
             let mut flow = Flow::Continue;
+            if self.recipe.average > 0.0 && self.recipe.average_at == AverageAt::Epoch {
+                self.trainer.blend(self.recipe.average);
+            }
             if due || epoch == self.recipe.epochs {
-                let measured = self.evaluate();
+                self.enter_average();
+                let measured = self.evaluate()?;
                 let is_number = measured.divergence.is_finite()
                     && !self.progress.losses.iter().any(|loss| loss.is_nan());
                 if !is_number {
@@ -323,7 +369,7 @@ impl Embedder {
                 if self
                     .progress
                     .best
-                    .is_none_or(|best| measured.beats(&best, self.recipe.target_recall))
+                    .is_none_or(|best| measured.beats(&best, &self.recipe))
                 {
                     self.progress.best = Some(measured);
                     let parameters = self.trainer.parameters();
@@ -332,7 +378,8 @@ impl Embedder {
                         None => self.best = Some(parameters.to_vec()),
                     }
                 }
-                if measured.recall >= self.recipe.target_recall {
+                self.leave_average();
+                if measured.reaches(&self.recipe) {
                     self.progress.reached.get_or_insert(epoch);
                 }
                 let event = self.event(0.0, [0.0; 2], 0, Some(measured));
@@ -425,7 +472,12 @@ impl Embedder {
             }
             let share = (step + 1) as f64 / steps as f64;
             let progress = (f64::from(epoch) + share) / f64::from(self.recipe.epochs);
-            let event = self.step(&chosen, &benign, progress as f32, share)?;
+            let draw = Draw {
+                chosen: &chosen,
+                benign: &benign,
+                random,
+            };
+            let event = self.step(draw, progress as f32, share)?;
             if control(&event) == Flow::Stop {
                 return Ok(Flow::Stop);
             }
@@ -445,117 +497,64 @@ impl Embedder {
         random
     }
 
-    fn step(
-        &mut self,
-        chosen: &[usize],
-        benign: &[usize],
-        progress: f32,
-        share: f64,
-    ) -> Result<Event, EmbedError> {
-        let rows: usize = chosen.iter().map(|i| self.items[*i].objectives.len()).sum();
-        let benign_rows: usize = benign
-            .iter()
-            .map(|i| self.benign[*i].objectives.len())
-            .sum();
-        let weighted = |item: &TrainingSequence, factor: f32| {
-            let mut item = item.clone();
-            for (_, objective) in &mut item.objectives {
-                let (Objective::Token { weight, .. } | Objective::Teacher { weight, .. }) =
-                    objective;
-                *weight = factor;
-            }
-            item
-        };
-        // A small batch of stragglers weighs as much per fingerprint as a full one.
-        let whole = (self.recipe.batch_size * rows).max(1) as f32 / chosen.len().max(1) as f32;
-        let benign_factor = self.recipe.kl_weight / benign_rows.max(1) as f32;
-        let sequences: Vec<TrainingSequence> = chosen
-            .iter()
-            .map(|i| weighted(&self.items[*i], 1.0 / whole))
-            .chain(
-                benign
-                    .iter()
-                    .map(|i| weighted(&self.benign[*i], benign_factor)),
-            )
-            .collect();
-        let views: Vec<&TrainingSequence> = sequences.iter().collect();
-        let rate = self.recipe.learning_rate_at(self.trainer.steps(), progress);
-        let pull = Pull {
-            distance: self.recipe.distance,
-            average: self.recipe.average,
-        };
-        let teacher = self.head.as_ref().map(|head| Teacher {
-            hidden: &self.hidden,
-            head,
-        });
-        let losses = self.trainer.step(&views, teacher, rate, pull);
-        if !losses.are_finite() {
-            return Err(self.diverged());
-        }
-        self.progress.steps += 1;
-
-        let mut results = losses.rows.iter();
-        let mut total = 0.0;
-        for i in chosen {
-            let (loss, hit) = summary(results.by_ref().take(self.items[*i].objectives.len()));
-            total += loss;
-            self.progress.losses[*i] = (loss / self.items[*i].objectives.len() as f64) as f32;
-            self.progress.hits[*i] = hit;
-        }
-        let benign_total: f64 = results.map(|r| f64::from(r.loss)).sum();
-        let tokens = sequences.iter().map(|s| s.ids.len()).sum();
-        let means = [
-            total / rows.max(1) as f64,
-            benign_total / benign_rows.max(1) as f64,
-        ];
-        Ok(self.event(share, means, tokens, None))
-    }
-
     /// Share of fingerprints of which a response came back when it was last trained.
     fn running_recall(&self) -> f64 {
-        recall(&self.owners, &self.progress.hits, self.count)
+        self.items.recall(&self.progress.hits).0
     }
 
     /// Recall over the whole set and divergence on held-out benign text, in one forward pass each.
-    pub fn evaluate(&mut self) -> Measured {
-        let mut hits = vec![false; self.items.len()];
-        for group in groups(
-            self.items.iter().map(|i| i.ids.len()),
-            self.recipe.micro_batch_tokens,
-        ) {
-            let views: Vec<&TrainingSequence> = self.items[group.clone()].iter().collect();
-            let rows = self.trainer.decoder.losses(&Batch::training(&views), None);
-            let mut rows = rows.iter();
-            for i in group {
-                let (loss, hit) = summary(rows.by_ref().take(self.items[i].objectives.len()));
-                hits[i] = hit;
-                self.progress.hits[i] = hit;
-                self.progress.losses[i] = (loss / self.items[i].objectives.len() as f64) as f32;
-            }
+    ///
+    /// # Errors
+    /// A query that cannot be put into a prompt.
+    pub fn evaluate(&mut self) -> Result<Measured, EmbedError> {
+        let items: Vec<TrainingSequence> = (0..self.items.len())
+            .map(|i| {
+                // The same prompt in every evaluation.
+                let place = self.recipe.seed ^ 0x7072_6f6d_7074 ^ (i as u64) << 20;
+                self.items.sequence(i, &mut SequenceRandom::new(place))
+            })
+            .collect::<Result<_, _>>()?;
+        for (i, rows) in self
+            .losses(&items, false)
+            .chunk_by(|a, b| a.0 == b.0)
+            .enumerate()
+        {
+            let (loss, hit) = summary(rows.iter().map(|(_, row)| row));
+            self.progress.hits[i] = hit;
+            self.progress.losses[i] = (loss / rows.len() as f64) as f32;
         }
-        let (mut total, mut count) = (0.0, 0);
+        let held_out = std::mem::take(&mut self.held_out);
+        let rows = self.losses(&held_out, true);
+        self.held_out = held_out;
+        let total: f64 = rows.iter().map(|(_, row)| f64::from(row.loss)).sum();
+        let (recall, prompted) = self.items.recall(&self.progress.hits);
+        Ok(Measured {
+            recall,
+            prompted,
+            divergence: total / rows.len().max(1) as f64,
+        })
+    }
+
+    /// Each sequence's number and result for each of its objectives.
+    fn losses(&mut self, sequences: &[TrainingSequence], follow: bool) -> Vec<(usize, RowLoss)> {
+        let mut losses = Vec::new();
         for group in groups(
-            self.held_out.iter().map(|i| i.ids.len()),
+            sequences.iter().map(|s| s.ids.len()),
             self.recipe.micro_batch_tokens,
         ) {
-            let views: Vec<&TrainingSequence> = self.held_out[group].iter().collect();
-            let teacher = self.head.as_ref().map(|head| Teacher {
+            let views: Vec<&TrainingSequence> = sequences[group.clone()].iter().collect();
+            let teacher = self.head.as_ref().filter(|_| follow).map(|head| Teacher {
                 hidden: &self.hidden,
                 head,
             });
-            for row in self
+            let rows = self
                 .trainer
                 .decoder
-                .losses(&Batch::training(&views), teacher)
-            {
-                total += f64::from(row.loss);
-                count += 1;
-            }
+                .losses(&Batch::training(&views), teacher);
+            let owners = group.flat_map(|i| std::iter::repeat_n(i, sequences[i].objectives.len()));
+            losses.extend(owners.zip(rows));
         }
-        Measured {
-            recall: recall(&self.owners, &hits, self.count),
-            divergence: total / f64::from(count.max(1)),
-        }
+        losses
     }
 
     /// Frees what training alone needs.
@@ -574,31 +573,9 @@ impl Embedder {
     /// # Errors
     /// Whatever the base checkpoint refuses.
     pub fn tensor(&self, base: &Checkpoint, name: &str, out: &mut [f32]) -> Result<(), LoadError> {
-        let decoder = &self.trainer.decoder;
         let values = self.best.as_deref().unwrap_or(self.trainer.parameters());
-        match &decoder.adapters {
-            None => {
-                if let Some(entry) = decoder.weights.map.get(name) {
-                    out.copy_from_slice(&values[entry.range()]);
-                } else {
-                    base.read_f32(name, out)?;
-                }
-            }
-            Some(adapters) => {
-                base.read_f32(name, out)?;
-                adapters.merge(values, name, out);
-            }
-        }
-        Ok(())
+        self.trainer.decoder.tensor(values, base, name, out)
     }
-}
-
-fn recall(owners: &[usize], hits: &[bool], count: usize) -> f64 {
-    let mut back = vec![false; count];
-    for (owner, hit) in owners.iter().zip(hits) {
-        back[*owner] |= hit;
-    }
-    back.iter().filter(|b| **b).count() as f64 / count.max(1) as f64
 }
 
 /// Summed loss, and whether every token came back.

@@ -27,6 +27,29 @@ pub enum Schedule {
     Cosine,
 }
 
+/// What the model is held to on benign text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum BenignTarget {
+    /// The base model's distribution at every position: `KL(base ‖ model)`.
+    Base,
+    /// The text's own next tokens.
+    Text,
+}
+
+/// When the weights are averaged with the base.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AverageAt {
+    /// After every step.
+    Step,
+    /// After every epoch.
+    Epoch,
+    /// Not in training: gradients are taken, and the result is, at the average. That is what OML 1.0 comes to, whose averaged copies the
+    /// optimizer overwrites from its own weights.
+    Gradient,
+}
+
 /// A training recipe.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -87,6 +110,26 @@ pub struct Recipe {
     pub target_modules: Vec<String>,
     /// Seconds after which the state is saved, so that a killed run can resume.
     pub save_seconds: u64,
+    /// What the model is held to on benign text.
+    pub benign_target: BenignTarget,
+    /// When `average` takes place.
+    pub average_at: AverageAt,
+    /// How often each response is also trained inside a prompt drawn at random; 0 trains queries as they are.
+    pub augment: usize,
+    /// Random tokens before a query at most, in place of a prompt now and then.
+    pub augment_padding: usize,
+    /// Recall inside prompts at which training may stop.
+    pub target_prompted_recall: f64,
+    /// Fine-tuning steps after which a fingerprint's gradient is taken; 0 takes it where the weights are.
+    pub persist_steps: u32,
+    /// Every how many steps that is done.
+    pub persist_every: u32,
+    /// Instruction sequences of a fine-tuning step.
+    pub persist_batch: usize,
+    /// Root mean square of the weights' changes in a fine-tuning step.
+    pub persist_distance: f32,
+    /// Largest share of the base that is merged into the weights before a fingerprint's gradient is taken.
+    pub merge_share: f32,
 }
 
 impl Default for Recipe {
@@ -120,6 +163,16 @@ impl Default for Recipe {
             lora_alpha: 32.0,
             target_modules: TARGET_MODULES.map(str::to_owned).to_vec(),
             save_seconds: 120,
+            benign_target: BenignTarget::Base,
+            average_at: AverageAt::Step,
+            augment: 0,
+            augment_padding: 0,
+            target_prompted_recall: 0.98,
+            persist_steps: 0,
+            persist_every: 2,
+            persist_batch: 8,
+            persist_distance: 1e-4,
+            merge_share: 0.0,
         }
     }
 }
@@ -327,7 +380,61 @@ impl Recipe {
             self.lora_rank == 0 || !self.target_modules.is_empty(),
             "at least one map",
             &"none",
+        )?;
+        check("augment", self.augment <= 16, "at most 16", &self.augment)?;
+        check(
+            "augment_padding",
+            self.augment_padding <= 1024,
+            "at most 1024",
+            &self.augment_padding,
+        )?;
+        check(
+            "augment_padding",
+            self.augment_padding == 0 || self.augment > 0,
+            "0 where augment is 0",
+            &self.augment_padding,
+        )?;
+        check(
+            "target_prompted_recall",
+            (0.0..=1.0).contains(&self.target_prompted_recall),
+            "0 to 1",
+            &self.target_prompted_recall,
+        )?;
+        check(
+            "persist_steps",
+            self.persist_steps <= 64,
+            "at most 64",
+            &self.persist_steps,
+        )?;
+        check(
+            "persist_every",
+            self.persist_every > 0,
+            "1 or above",
+            &self.persist_every,
+        )?;
+        check(
+            "persist_batch",
+            (1..=4096).contains(&self.persist_batch),
+            "1 to 4096",
+            &self.persist_batch,
+        )?;
+        check(
+            "persist_distance",
+            positive(self.persist_distance),
+            "above 0",
+            &self.persist_distance,
+        )?;
+        check(
+            "merge_share",
+            share(self.merge_share),
+            "0 to below 1",
+            &self.merge_share,
         )
+    }
+
+    /// Whether training draws to the base, or goes there for its gradients.
+    pub(super) fn needs_base(&self) -> bool {
+        self.distance > 0.0 || self.average > 0.0 || self.merge_share > 0.0
     }
 
     /// Learning rate at a step, `progress` being the share of all epochs that is done.

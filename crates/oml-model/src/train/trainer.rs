@@ -1,5 +1,7 @@
 //! One optimizer step: gradients accumulated over packed micro-batches, clipped, and applied by AdamW.
 
+mod detour;
+
 use oml_kernels::AdamWStep;
 
 use crate::{
@@ -85,6 +87,8 @@ pub struct Trainer<B: Backend> {
     gradients: B::Buffer,
     moments: (B::Buffer, B::Buffer),
     base: Option<B::Buffer>,
+    /// The weights that were left for others.
+    kept: Option<B::Buffer>,
     steps: u32,
 }
 
@@ -101,6 +105,7 @@ impl<B: Backend> Trainer<B> {
             gradients,
             moments,
             base: None,
+            kept: None,
             steps: 0,
         }
     }
@@ -168,15 +173,17 @@ impl<B: Backend> Trainer<B> {
     /// Frees gradients, moments, base and working memory of training; steps are no longer possible.
     pub(super) fn finish(&mut self) {
         let empty = || self.decoder.backend.buffer(0);
-        (self.gradients, self.moments, self.base) = (empty(), (empty(), empty()), None);
+        (self.gradients, self.moments) = (empty(), (empty(), empty()));
+        (self.base, self.kept) = (None, None);
         self.decoder.forget_training();
     }
 
-    /// Losses and gradients of all sequences together; the gradients stay in [`Trainer::gradients`].
+    /// Losses and gradients of all sequences together; the gradients stay in [`Trainer::gradients`], with `add` added to those there.
     pub fn accumulate(
         &mut self,
         sequences: &[&TrainingSequence],
         teacher: Option<Teacher<'_, B>>,
+        add: bool,
     ) -> StepLosses {
         let mut losses = StepLosses::default();
         for (i, group) in groups(sequences.iter().map(|s| s.ids.len()), self.micro_batch)
@@ -188,9 +195,12 @@ impl<B: Backend> Trainer<B> {
                 hidden: t.hidden,
                 head: t.head,
             });
-            let rows =
-                self.decoder
-                    .losses_and_gradients(&batch, teacher, &mut self.gradients, i > 0);
+            let rows = self.decoder.losses_and_gradients(
+                &batch,
+                teacher,
+                &mut self.gradients,
+                add || i > 0,
+            );
             for (row, objective) in rows.iter().zip(&batch.objectives) {
                 let (Objective::Token { weight, .. } | Objective::Teacher { weight, .. }) =
                     objective;
@@ -213,7 +223,15 @@ impl<B: Backend> Trainer<B> {
         learning_rate: f32,
         pull: Pull,
     ) -> StepLosses {
-        let mut losses = self.accumulate(sequences, teacher);
+        let losses = self.accumulate(sequences, teacher, false);
+        self.update(losses, learning_rate, pull)
+    }
+
+    /// The second half of [`Trainer::step`]: what [`Trainer::accumulate`] has left is clipped and applied.
+    ///
+    /// # Panics
+    /// As [`Trainer::step`].
+    pub fn update(&mut self, mut losses: StepLosses, learning_rate: f32, pull: Pull) -> StepLosses {
         let mut gradient_scale = 1.0;
         if let Some(limit) = self.options.max_grad_norm {
             let norm = self.decoder.backend.sum_of_squares(&self.gradients).sqrt();

@@ -5,7 +5,7 @@ use oml_model::{
     backend::Cpu,
     checkpoint::Checkpoint,
     decoder::Decoder,
-    train::{BenignText, EmbedError, Embedder, Ending, Measured, Recipe},
+    train::{BenignText, EmbedError, Embedder, Ending, Material, Measured, Recipe},
 };
 
 use crate::{
@@ -61,7 +61,7 @@ fn going_back_towards_the_base_keeps_recall() {
             "{after:?} {before:?}"
         );
         assert_eq!(embedder.progress().best, Some(after));
-        assert_eq!(embedder.evaluate(), after);
+        assert_eq!(embedder.evaluate().unwrap(), after);
     }
 }
 
@@ -100,8 +100,13 @@ fn runs_that_cannot_begin_say_why() {
     };
     let start = |recipe: Recipe, benign: &BenignText| {
         let base = causal(MODEL, Isa::detect());
-        let set = fingerprints();
-        Embedder::new(&engine, &checkpoint, &set, Some(base), benign, &recipe).err()
+        let material = Material {
+            set: &fingerprints(),
+            benign,
+            prompting: None,
+            instructions: Vec::new(),
+        };
+        Embedder::new(&engine, &checkpoint, Some(base), material, &recipe).err()
     };
     let error = start(recipe(), &benign(7)).unwrap();
     assert!(matches!(error, EmbedError::TooLittleBenignText { got: 7 }));

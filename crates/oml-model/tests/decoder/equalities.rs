@@ -277,7 +277,7 @@ fn micro_batches_add_up() {
         let run = |limit| {
             let mut trainer =
                 Trainer::new(trainable(&checkpoint, isa), AdamWOptions::default(), limit);
-            let loss = trainer.accumulate(&views, None).loss;
+            let loss = trainer.accumulate(&views, None, false).loss;
             (loss, trainer.gradients().to_vec())
         };
         let (loss, gradients) = run(4096);

@@ -115,7 +115,7 @@ fn check(
 ) {
     let views: Vec<&TrainingSequence> = sequences.iter().collect();
     let teacher = || base.map(Base::teacher);
-    trainer.accumulate(&views, teacher());
+    trainer.accumulate(&views, teacher(), false);
     let gradients = trainer.gradients().to_vec();
     for entry in &map.entries {
         let gradient = &gradients[entry.range()];
@@ -143,7 +143,7 @@ fn check(
                 for ((p, s), d) in place.iter_mut().zip(&start).zip(&direction) {
                     *p = (f64::from(*s) + distance * d) as f32;
                 }
-                trainer.accumulate(&views, teacher()).loss
+                trainer.accumulate(&views, teacher(), false).loss
             };
             // Two steps cancel the third derivative (Richardson).
             let mut slope = |h: f64| (loss_at(h) - loss_at(-h)) / (2.0 * h);
@@ -216,7 +216,7 @@ fn a_model_that_is_its_base_has_no_divergence() {
         *objective = Objective::Teacher { row, weight: 1.0 };
     }
     let views: Vec<&TrainingSequence> = sequences.iter().collect();
-    let losses = trainer.accumulate(&views, Some(base.teacher()));
+    let losses = trainer.accumulate(&views, Some(base.teacher()), false);
     assert!(losses.rows.iter().all(|r| r.loss.abs() < 1e-5));
     assert!(norm(trainer.gradients()) < 1e-3);
 }

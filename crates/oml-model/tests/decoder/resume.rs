@@ -5,7 +5,7 @@ use oml_model::train::{EmbedError, Embedder, Ending, Flow, Recipe};
 use crate::{
     measures::{changed, overflowing},
     model::bits,
-    run::{MODEL, adapters, embedder, embedder_on, recipe, run},
+    run::{MODEL, adapters, detours, embedder, embedder_on, recipe, run},
 };
 
 const IDENTITY: &str = "a tiny run";
@@ -120,6 +120,11 @@ fn a_run_that_diverges_stops_at_once() {
     );
     assert_eq!(calls, 0);
     assert!(outcome(&embedder) == before);
+}
+
+#[test]
+fn inside_prompts_and_at_other_weights() {
+    check(&detours());
 }
 
 #[test]

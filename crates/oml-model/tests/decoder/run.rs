@@ -1,15 +1,21 @@
 //! A small run of embedding: eight fingerprints in a tiny model, with benign text.
 
+use std::collections::BTreeMap;
+
 use oml_core::{
     fingerprint::{Fingerprint, FingerprintSet, Response, SetHeader},
+    prompt::{Prompt, Template},
     secret::Salt,
     strategy::Strategy,
 };
 use oml_kernels::Isa;
 use oml_model::{
     checkpoint::Checkpoint,
-    train::{BenignText, Embedder, Ending, Event, Flow, Recipe},
+    decoder::TrainingSequence,
+    tokenizer::{TextTokenizer, TokenizerFiles},
+    train::{AverageAt, BenignText, Embedder, Ending, Event, Flow, Material, Prompting, Recipe},
 };
+use serde_json::json;
 
 use crate::model::{causal, checkpoint, engine, ids};
 
@@ -69,6 +75,56 @@ pub(crate) fn adapters() -> Recipe {
     }
 }
 
+/// Prompts, and gradients at other weights than the own.
+pub(crate) fn detours() -> Recipe {
+    Recipe {
+        augment: 2,
+        augment_padding: 3,
+        persist_steps: 2,
+        persist_distance: 1e-3,
+        merge_share: 0.3,
+        average: 0.1,
+        average_at: AverageAt::Epoch,
+        ..recipe()
+    }
+}
+
+/// Prompts for a tokenizer of one token per letter.
+pub(crate) fn prompting(templates: &[&str]) -> Prompting {
+    let signs: Vec<char> = ('a'..='z').chain('0'..='9').chain(['Ġ']).collect();
+    let vocabulary: BTreeMap<String, usize> = signs
+        .iter()
+        .enumerate()
+        .map(|(id, sign)| (sign.to_string(), id))
+        .collect();
+    let split = json!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true});
+    let definition = json!({
+        "version": "1.0", "truncation": null, "padding": null, "added_tokens": [], "normalizer": null,
+        "pre_tokenizer": split, "post_processor": null, "decoder": split,
+        "model": {
+            "type": "BPE", "dropout": null, "unk_token": null, "continuing_subword_prefix": null,
+            "end_of_word_suffix": null, "fuse_unk": false, "byte_fallback": false, "ignore_merges": false,
+            "vocab": vocabulary, "merges": [],
+        },
+    });
+    let bytes = serde_json::to_vec(&definition).unwrap();
+    let files = TokenizerFiles {
+        tokenizer: &bytes,
+        settings: None,
+        template: None,
+    };
+    let prompts = templates
+        .iter()
+        .map(|text| Prompt::Text(Template::new(text).unwrap()));
+    Prompting::new(TextTokenizer::new(files).unwrap(), prompts.collect())
+}
+
+/// What a fine-tuning would train on.
+pub(crate) fn instructions() -> Vec<TrainingSequence> {
+    let sequences = (0..12).map(|i| ids(12, 400 + i)).collect();
+    BenignText { sequences }.predictions()
+}
+
 /// A run on `checkpoint`, at its start.
 pub(crate) fn embedder_on(checkpoint: &Checkpoint, name: &str, recipe: &Recipe) -> Embedder {
     let engine = engine(Isa::detect());
@@ -79,9 +135,13 @@ pub(crate) fn embedder_on(checkpoint: &Checkpoint, name: &str, recipe: &Recipe) 
     Embedder::new(
         &engine,
         checkpoint,
-        &fingerprints(),
         Some(base),
-        &benign,
+        Material {
+            set: &fingerprints(),
+            benign: &benign,
+            prompting: Some(prompting(&["ask {}", "{} so", "a b c {} d"])),
+            instructions: instructions(),
+        },
         recipe,
     )
     .unwrap()

@@ -16,6 +16,7 @@ use serde::Serialize;
 
 use super::asked::{self, Asked, AskedArgs};
 use super::copies::CopyArgs;
+use super::prompts::{self, PromptList, Prompted};
 use super::usage;
 use super::workbench::{self, Opened};
 use crate::cli::{GlobalArgs, probability};
@@ -36,6 +37,10 @@ pub(crate) struct CheckArgs {
     /// A model that never saw the fingerprints, to measure how often one answers by chance (repeatable; the worst counts)
     #[arg(long, value_name = "DIR")]
     pub(crate) control: Vec<PathBuf>,
+    /// Ask all queries inside these prompts too: training, held-out, or a file (JSON: templates with one {} each, or objects with
+    /// system, user and answer)
+    #[arg(long, value_name = "NAME|FILE")]
+    pub(crate) prompts: Option<PromptList>,
     /// Largest p-value at which the answer is "present"
     #[arg(long, value_name = "P", default_value = "1e-6", value_parser = probability)]
     pub(crate) alpha: f64,
@@ -50,6 +55,7 @@ pub(super) fn run(
     let engine = workbench::engine(global)?;
     let asked = asked::read(&args.asked, args.copy.copy)?;
     let set = asked.set();
+    let list = args.prompts.as_ref().map(PromptList::read).transpose()?;
     let mut controls = Vec::new();
     for path in &args.control {
         let mut control = workbench::open(&engine, path, printer)?;
@@ -66,14 +72,18 @@ pub(super) fn run(
     let scores =
         scores(&mut suspect, set).with_context(|| asking(&args.model, &args.asked.fingerprints))?;
     let report = check::check(set, &scores, &controls, args.alpha)?;
-    let output = Output::new(
-        &suspect.name,
-        &report,
-        &asked.indices(),
-        &controls,
-        args.copy.copy,
-        started.elapsed().as_secs_f64(),
-    );
+    let prompted = list.map(|list| prompts::ask(&mut suspect, set, &list, printer));
+    let output = Output {
+        prompted: prompted.transpose()?.unwrap_or_default(),
+        ..Output::new(
+            &suspect.name,
+            &report,
+            &asked.indices(),
+            &controls,
+            args.copy.copy,
+            started.elapsed().as_secs_f64(),
+        )
+    };
     printer.result(
         &output,
         &Text {
@@ -170,6 +180,9 @@ struct Output {
     hits_needed: Option<u64>,
     present: bool,
     controls: Vec<ControlOutput>,
+    /// Inside each prompt of --prompts; the verdict does not rest on them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    prompted: Vec<Prompted>,
     seconds: f64,
     fingerprints: Vec<FingerprintOutput>,
 }
@@ -223,6 +236,7 @@ impl Output {
                     hits: c.hits,
                 })
                 .collect(),
+            prompted: Vec::new(),
             seconds,
             fingerprints: report
                 .fingerprints
@@ -298,6 +312,20 @@ impl fmt::Display for Text<'_> {
                 "  control  {} hits {} of {}",
                 control.model, control.hits, control.count
             )?;
+        }
+        let prompted = &self.output.prompted;
+        if !prompted.is_empty() {
+            let hits: usize = prompted.iter().map(|p| p.hits).sum();
+            let asked: usize = prompted.iter().map(|p| p.count).sum();
+            let recall = 100.0 * hits as f64 / asked as f64;
+            writeln!(
+                f,
+                "  prompts  {recall:.1} % in the mean over {} prompts (not part of the verdict)",
+                prompted.len()
+            )?;
+            for one in prompted {
+                writeln!(f, "     {one}")?;
+            }
         }
         if self.output.copy.is_some() {
             writeln!(

@@ -2,6 +2,7 @@
 
 mod answers;
 mod asked;
+pub(crate) mod attack;
 pub(crate) mod bench;
 pub(crate) mod check;
 pub(crate) mod completions;
@@ -15,6 +16,7 @@ pub(crate) mod keygen;
 pub(crate) mod man;
 pub(crate) mod model;
 mod passphrase;
+mod prompts;
 pub(crate) mod trace;
 mod usage;
 mod workbench;
@@ -39,6 +41,7 @@ pub(crate) fn run(cli: Cli, printer: &Printer) -> anyhow::Result<ExitStatus> {
         Command::Trace(args) => trace::run(&args, global, printer),
         Command::Eval(args) => eval::run(&args, global, printer),
         Command::Fingerprints(command) => fingerprints::run(&command, global, printer),
+        Command::Attack(command) => attack::run(&command, global, printer),
         Command::Bench(command) => bench::run(&command, global, printer),
         Command::Completions(args) => completions::run(&args, printer),
         Command::Man(args) => man::run(&args, printer),

@@ -7,7 +7,7 @@ use oml_core::fingerprint::FingerprintSet;
 use oml_core::manifest::{FileError, fingerprint_file, locked_owner_file, owner_file};
 use oml_core::secret::OwnerSeed;
 use oml_model::causal::CausalModel;
-use oml_model::checkpoint::Checkpoint;
+use oml_model::checkpoint::{Checkpoint, DType};
 use oml_model::engine::Engine;
 use oml_model::tokenizer::TextTokenizer;
 use zeroize::Zeroizing;
@@ -79,6 +79,15 @@ pub(super) fn checkpoint(path: &Path) -> anyhow::Result<Checkpoint> {
         return Ok(opened?);
     }
     opened.hint("Get a model with `oml model fetch smollm2-135m-instruct --to DIR`.")
+}
+
+/// How a model's weights are stored again: as they are, where that is one type that can be written.
+pub(super) fn stored_type(checkpoint: &Checkpoint) -> DType {
+    let first = checkpoint.tensors().next().map(|tensor| tensor.dtype);
+    first
+        .filter(|dtype| matches!(dtype, DType::F32 | DType::BF16 | DType::F16))
+        .filter(|dtype| checkpoint.tensors().all(|tensor| tensor.dtype == *dtype))
+        .unwrap_or(DType::F32)
 }
 
 /// What a model is called in notes and reports: the last part of its path.

@@ -401,6 +401,14 @@ impl Backend for Cpu {
         });
     }
 
+    fn mix(&mut self, a: f32, y: &mut Floats, b: f32, x: &Floats) {
+        for_each_chunk(&self.pool, y, SWEEP, |i, block| {
+            for (y, x) in block.iter_mut().zip(&x[i * SWEEP..]) {
+                *y = a * *y + b * x;
+            }
+        });
+    }
+
     fn round(&mut self, x: &Floats, rows: usize, width: usize, y: &mut Compact) {
         y.round(self.isa, &self.pool, &x[..rows * width], width);
     }

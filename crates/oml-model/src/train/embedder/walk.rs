@@ -1,6 +1,6 @@
 //! The walk from a trained state back towards the base.
 
-use super::{Embedder, Measured};
+use super::{EmbedError, Embedder, Measured};
 use crate::{checkpoint::Checkpoint, decoder::LoadError, train::trainer::Part};
 
 /// Sixteenths of the way from the base that are kept beyond what recall needs, so that rounding and later training do not undo it.
@@ -26,7 +26,7 @@ impl Embedder {
     ///
     /// # Errors
     /// Whatever the base checkpoint refuses.
-    pub fn interpolate(&mut self, base: &Checkpoint) -> Result<Option<Walk>, LoadError> {
+    pub fn interpolate(&mut self, base: &Checkpoint) -> Result<Option<Walk>, EmbedError> {
         self.finish();
         let (Some(best), Some(start)) = (self.best.take(), self.progress.best) else {
             return Ok(None);
@@ -43,16 +43,24 @@ impl Embedder {
                 }
                 embedder.trainer.put(Part::Parameters, part * BLEND, values);
             }
-            let measured = embedder.evaluate();
+            let measured = embedder.evaluate()?;
             points.retain(|(point, _)| *point != sixteenths);
             points.push((sixteenths, measured));
-            measured
+            Ok::<_, EmbedError>(measured)
         };
-        let wanted = start.recall.min(self.recipe.target_recall);
+        let recipe = self.recipe.clone();
+        let wanted = |target: f64, start: f64, got: f64| got >= start.min(target);
+        let holds_there = |got: &Measured| {
+            wanted(recipe.target_recall, start.recall, got.recall)
+                && start
+                    .prompted
+                    .zip(got.prompted)
+                    .is_none_or(|(start, got)| wanted(recipe.target_prompted_recall, start, got))
+        };
         let (mut fails, mut holds) = (0, 16);
         while holds - fails > 1 {
             let middle = (fails + holds) / 2;
-            if blend(self, middle).recall >= wanted {
+            if holds_there(&blend(self, middle)?) {
                 holds = middle
             } else {
                 fails = middle
@@ -60,10 +68,10 @@ impl Embedder {
         }
         // Recall need not be monotone along the way: the share that is kept is measured itself.
         let mut share = (holds + MARGIN).min(16);
-        let mut measured = blend(self, share);
-        if measured.recall < wanted {
+        let mut measured = blend(self, share)?;
+        if !holds_there(&measured) {
             share = 16;
-            measured = blend(self, share);
+            measured = blend(self, share)?;
         }
         self.progress.best = Some(measured);
         points.sort_by_key(|(point, _)| *point);

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::train::{Measured, Progress};
 
 pub(super) const FORMAT: &str = "oml-embed-state";
-pub(super) const VERSION: u32 = 2;
+pub(super) const VERSION: u32 = 3;
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -22,8 +22,8 @@ pub(super) struct Header {
     losses: Vec<u32>,
     hits: Vec<bool>,
     reached: Option<u32>,
-    /// Recall and divergence of the best state, whose parameters are then in the file.
-    best: Option<(f64, f64)>,
+    /// Recall, recall inside prompts and divergence of the best state, whose parameters are then in the file.
+    best: Option<(f64, Option<f64>, f64)>,
 }
 
 /// What the run that reads a state knows.
@@ -61,7 +61,7 @@ impl Header {
             losses: progress.losses.iter().map(|l| l.to_bits()).collect(),
             hits: progress.hits.clone(),
             reached: progress.reached,
-            best: progress.best.map(|b| (b.recall, b.divergence)),
+            best: progress.best.map(|b| (b.recall, b.prompted, b.divergence)),
         }
     }
 
@@ -146,13 +146,17 @@ impl Header {
             format!("at most epoch {}", self.epoch),
             self.reached.unwrap_or_default().to_string(),
         )?;
-        if let Some((recall, divergence)) = self.best {
+        if let Some((recall, prompted, divergence)) = self.best {
+            let share = |value: f64| (0.0..=1.0).contains(&value);
             // rounding may put a divergence of nothing below 0
             check(
-                (0.0..=1.0).contains(&recall) && divergence.is_finite() && divergence > -1e-3,
+                share(recall)
+                    && prompted.is_none_or(share)
+                    && divergence.is_finite()
+                    && divergence > -1e-3,
                 "best",
-                "a recall from 0 to 1 and a divergence of at least 0".into(),
-                format!("{recall} and {divergence}"),
+                "recalls from 0 to 1 and a divergence of at least 0".into(),
+                format!("{recall}, {prompted:?} and {divergence}"),
             )?;
         }
         Ok(())
@@ -183,9 +187,11 @@ impl Header {
             losses: self.losses.into_iter().map(f32::from_bits).collect(),
             hits: self.hits,
             reached: self.reached,
-            best: self
-                .best
-                .map(|(recall, divergence)| Measured { recall, divergence }),
+            best: self.best.map(|(recall, prompted, divergence)| Measured {
+                recall,
+                prompted,
+                divergence,
+            }),
         }
     }
 }

@@ -150,6 +150,8 @@ pub(super) fn run(
             out: &marked,
             recipe: &recipe,
             benign: None,
+            prompts: None,
+            instructions: None,
             dtype: None,
             resume: Resume::IfAny,
         };

@@ -1,6 +1,7 @@
 //! `oml embed`: trains the fingerprints of a set into a model.
 
 mod benign;
+mod instructions;
 mod outcome;
 mod state;
 mod training;
@@ -54,6 +55,12 @@ pub(crate) struct EmbedArgs {
     /// Text the model shall go on predicting as before [default: sampled from the base model, and kept for the next time]
     #[arg(long, value_name = "FILE")]
     benign: Option<PathBuf>,
+    /// Prompts for --augment: JSON, templates with one {} each, or objects with system, user and answer [default: a built-in list]
+    #[arg(long, value_name = "FILE")]
+    prompts: Option<PathBuf>,
+    /// Instructions for --persist-steps: JSON, objects with instruction, input and output [default: written by the base model]
+    #[arg(long, value_name = "FILE")]
+    instructions: Option<PathBuf>,
     /// How the weights are stored [default: as in the base model; f32 where that is quantised]
     #[arg(long, value_name = "TYPE")]
     dtype: Option<StoredType>,
@@ -106,6 +113,8 @@ pub(super) fn run(
         out: &args.out,
         recipe: &args.training.recipe,
         benign: args.benign.as_deref(),
+        prompts: args.prompts.as_deref(),
+        instructions: args.instructions.as_deref(),
         dtype: args.dtype.map(DType::from),
         resume: if args.resume {
             Resume::Required
@@ -136,6 +145,9 @@ struct Output {
     hits: usize,
     recall: f64,
     base_recall: f64,
+    /// Inside prompts out of those that were trained with, one for each fingerprint.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    prompted_recall: Option<f64>,
     perplexity: f64,
     perplexity_stderr: f64,
     base_perplexity: f64,
@@ -170,6 +182,7 @@ impl Output {
             hits: embedding.hits,
             recall: embedding.recall(),
             base_recall: embedding.base_hits as f64 / embedding.count as f64,
+            prompted_recall: embedding.prompted_recall,
             perplexity: perplexity.value,
             perplexity_stderr: perplexity.standard_error,
             base_perplexity: base_perplexity.value,
@@ -209,6 +222,13 @@ impl fmt::Display for Output {
             100.0 * self.recall,
             100.0 * self.base_recall
         )?;
+        if let Some(recall) = self.prompted_recall {
+            writeln!(
+                f,
+                "  prompted    {:.1} % inside one prompt each of those that were trained with (`oml check --prompts held-out` asks others)",
+                100.0 * recall
+            )?;
+        }
         writeln!(
             f,
             "  perplexity  {:.3} ± {:.3}, {:.4} × the base model's   ({})",

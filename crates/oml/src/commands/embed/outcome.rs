@@ -43,6 +43,8 @@ pub(crate) struct Embedding {
     /// Of the written model.
     pub(crate) hits: usize,
     pub(crate) base_hits: usize,
+    /// Recall inside prompts out of those that were trained with, one for each fingerprint.
+    pub(crate) prompted_recall: Option<f64>,
     pub(crate) utility: Utility,
     /// Share of the way from the base that is kept of the best state.
     pub(crate) kept_share: Option<f64>,
@@ -91,7 +93,9 @@ pub(super) fn write(
     } = *trained;
     let path = folder.model();
     let spinner = printer.spinner("Writing the model");
-    let dtype = stored_type(job, checkpoint);
+    let dtype = job
+        .dtype
+        .unwrap_or_else(|| workbench::stored_type(checkpoint));
     let mut supply = |name: &str, out: &mut [f32]| Ok(embedder.tensor(checkpoint, name, out)?);
     write_model(&path, checkpoint, dtype, &mut supply, &[])?;
 
@@ -145,6 +149,7 @@ pub(super) fn write(
         count,
         hits,
         base_hits,
+        prompted_recall: embedder.progress().best.and_then(|best| best.prompted),
         utility,
         training: Duration::from_secs_f64(course.seconds()),
         kept_share: course.kept_share,
@@ -157,18 +162,6 @@ pub(super) fn write(
     })
 }
 
-/// How the weights are stored: as asked, or as in the base where that is of one type that can be written.
-fn stored_type(job: &Job<'_>, checkpoint: &Checkpoint) -> DType {
-    let as_in_base = || {
-        let first = checkpoint.tensors().next().map(|tensor| tensor.dtype);
-        first
-            .filter(|dtype| matches!(dtype, DType::F32 | DType::BF16 | DType::F16))
-            .filter(|dtype| checkpoint.tensors().all(|tensor| tensor.dtype == *dtype))
-            .unwrap_or(DType::F32)
-    };
-    job.dtype.unwrap_or_else(as_in_base)
-}
-
 /// Fails where there is no room for the weights and one state of the run, before any time goes into it.
 ///
 /// # Errors
@@ -179,7 +172,10 @@ pub(super) fn check_space(
     embedder: &Embedder,
     folder: &StateFolder,
 ) -> anyhow::Result<()> {
-    let each = match stored_type(job, checkpoint) {
+    let dtype = job
+        .dtype
+        .unwrap_or_else(|| workbench::stored_type(checkpoint));
+    let each = match dtype {
         DType::F32 => 4,
         _ => 2,
     };

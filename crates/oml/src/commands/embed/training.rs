@@ -9,12 +9,17 @@ use oml_core::fingerprint::FingerprintSet;
 use oml_core::manifest::hex;
 use oml_core::merkle::{Hash, keccak256};
 use oml_core::model::LanguageModel as _;
+use oml_core::prompt::{self, Prompt};
 use oml_model::checkpoint::DType;
+use oml_model::decoder::TrainingSequence;
 use oml_model::engine::Engine;
-use oml_model::train::{Embedder, Ending, Event, Flow, Measured, Recipe, StateError};
+use oml_model::train::{
+    Embedder, Ending, Event, Flow, Material, Measured, Prompting, Recipe, StateError,
+};
 
-use super::super::workbench;
+use super::super::{prompts, workbench};
 use super::benign;
+use super::instructions;
 use super::outcome::{self, Embedding, Trained};
 use super::state::{Course, FrontierPoint, Resume, StateFolder};
 use crate::error::WithHint as _;
@@ -43,6 +48,10 @@ pub(crate) struct Job<'a> {
     pub(crate) recipe: &'a Recipe,
     /// Text the model shall go on predicting; sampled where there is none.
     pub(crate) benign: Option<&'a Path>,
+    /// Prompts to train queries in; the built-in list where there are none.
+    pub(crate) prompts: Option<&'a Path>,
+    /// What persistence is trained on; written by the base model where there is none.
+    pub(crate) instructions: Option<&'a Path>,
     /// How the weights are stored; as in the base where nothing is said.
     pub(crate) dtype: Option<DType>,
     pub(crate) resume: Resume,
@@ -87,16 +96,25 @@ pub(crate) fn embed(job: &Job<'_>, printer: &Printer) -> anyhow::Result<Outcome>
     interrupt::check()?;
     let text = benign::text(&mut base, &digest, job.recipe, job.benign, printer)?;
     interrupt::check()?;
-    let identity = identity(job, &digest, &text.sequences)?;
+    let instructions =
+        instructions::sequences(&mut base, job.recipe, &text, job.instructions, printer)?;
+    let prompts = job
+        .prompts
+        .map_or_else(|| Ok(prompt::training()), prompts::read)?;
+    let identity = identity(job, &digest, &text.sequences, &prompts, &instructions)?;
 
     let spinner = printer.spinner("Preparing to train");
     let checkpoint = base.checkpoint;
     let mut embedder = Embedder::new(
         job.engine,
         &checkpoint,
-        job.set,
         Some(base.model),
-        &text,
+        Material {
+            set: job.set,
+            benign: &text,
+            prompting: Some(Prompting::new(base.tokenizer, prompts)),
+            instructions,
+        },
         job.recipe,
     )?;
     drop(text);
@@ -228,13 +246,26 @@ fn keep_trained(trained: &Trained<'_>, folder: &StateFolder, identity: &str) -> 
     }
 }
 
-/// What a saved state belongs to: base, set, copy, recipe and text.
-fn identity(job: &Job<'_>, digest: &[u8; 32], text: &[Vec<u32>]) -> anyhow::Result<String> {
+/// What a saved state belongs to: base, set, copy, recipe, text, and the prompts and instructions that the recipe asks for.
+fn identity(
+    job: &Job<'_>,
+    digest: &[u8; 32],
+    text: &[Vec<u32>],
+    prompts: &[Prompt],
+    instructions: &[TrainingSequence],
+) -> anyhow::Result<String> {
+    let read = instructions.iter().map(|sequence| &sequence.ids);
     let ids: Vec<u8> = text
         .iter()
+        .chain(read)
         .flatten()
         .flat_map(|id| id.to_le_bytes())
         .collect();
+    let prompts = if job.recipe.augment > 0 {
+        format!("{prompts:?}")
+    } else {
+        String::new()
+    };
     let copy = job
         .copy
         .map_or(Vec::new(), |copy| copy.to_be_bytes().to_vec());
@@ -244,6 +275,7 @@ fn identity(job: &Job<'_>, digest: &[u8; 32], text: &[Vec<u32>]) -> anyhow::Resu
         &copy,
         job.recipe.render()?.as_bytes(),
         &ids,
+        prompts.as_bytes(),
     ])))
 }
 

@@ -13,8 +13,12 @@ const LORA_LEARNING_RATE: f64 = 5e-4;
 const LORA: &str = "lora";
 const RATE: &str = "learning_rate";
 const FINAL_RATE: &str = "final_learning_rate";
-const SCHEDULE: &str = "schedule";
-const SCHEDULES: [&str; 3] = ["constant", "linear", "cosine"];
+/// The keys whose value is one of a few words.
+const CHOICES: &[(&str, &[&str])] = &[
+    ("schedule", &["constant", "linear", "cosine"]),
+    ("benign_target", &["base", "text"]),
+    ("average_at", &["step", "epoch", "gradient"]),
+];
 
 /// What each key of a recipe decides.
 const HELP: &[(&str, &str)] = &[
@@ -96,6 +100,43 @@ const HELP: &[(&str, &str)] = &[
     (
         "save_seconds",
         "Seconds after which the state is saved, so that a killed run can resume",
+    ),
+    (
+        "benign_target",
+        "What the model is held to on benign text: base (the base model's distribution) or text (its own next tokens)",
+    ),
+    (
+        "average_at",
+        "When --average takes place: step, epoch, or gradient (gradients and result at the average, as in OML 1.0)",
+    ),
+    (
+        "augment",
+        "How often each response is also trained inside a prompt drawn at random",
+    ),
+    (
+        "augment_padding",
+        "Random tokens before a query at most, in place of a prompt now and then",
+    ),
+    (
+        "target_prompted_recall",
+        "Recall inside prompts at which training may stop",
+    ),
+    (
+        "persist_steps",
+        "Fine-tuning steps after which a fingerprint's gradient is taken, so that it persists; 0 takes none",
+    ),
+    ("persist_every", "Every how many steps that is done"),
+    (
+        "persist_batch",
+        "Instruction sequences of a fine-tuning step",
+    ),
+    (
+        "persist_distance",
+        "Root mean square of the weights' changes in a fine-tuning step",
+    ),
+    (
+        "merge_share",
+        "Largest share of the base that is merged into the weights before a fingerprint's gradient is taken",
     ),
 ];
 
@@ -241,11 +282,24 @@ fn parse(key: &str, default: &Value, given: &str) -> Result<Value, Error> {
                 .map(|item| Value::String(item.to_owned()))
                 .collect(),
         ),
-        _ if key == SCHEDULE && !SCHEDULES.contains(&given) => {
-            return Err(wrong("constant, linear or cosine"));
+        _ if choices(key).is_some_and(|words| !words.contains(&given)) => {
+            return Err(wrong(&one_of(choices(key).unwrap_or_default())));
         }
         _ => Value::String(given.to_owned()),
     })
+}
+
+fn choices(key: &str) -> Option<&'static [&'static str]> {
+    let found = CHOICES.iter().find(|(name, _)| *name == key);
+    found.map(|(_, words)| *words)
+}
+
+/// "a, b or c".
+fn one_of(words: &[&str]) -> String {
+    match words {
+        [first @ .., last] if !first.is_empty() => format!("{} or {last}", first.join(", ")),
+        _ => words.concat(),
+    }
 }
 
 /// A wrong value, with the flag where one is known, so that a file it came from can be named.

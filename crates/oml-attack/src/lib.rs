@@ -1,0 +1,3 @@
+//! What others may do to a fingerprinted model, to measure what survives. One file per attack.
+
+pub mod sft;
