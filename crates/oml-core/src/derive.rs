@@ -14,7 +14,7 @@
 //! | `owner-id`, `file-key` | empty; digest 32 zero bytes, copy id empty |
 //! | `file-nonce` | SHA-256 of the plaintext; digest 32 zero bytes, copy id empty |
 //! | `seed-words` | empty |
-//! | `query`, `random-words` | candidate number as u64 big-endian (8 bytes) |
+//! | `query`, `first-token`, `random-words` | candidate number as u64 big-endian (8 bytes) |
 //! | `response` | UTF-8 bytes of the query, so that a query has one response and reordering changes nothing |
 //! | `leaf-salt` | fingerprint index as u64 big-endian (8 bytes) |
 //! | `imported-salt` | SHA-256 of index as u64 big-endian (8 bytes) ‖ field(query) ‖ field(response) for each response |
@@ -46,6 +46,8 @@ pub enum Purpose {
     SeedWords,
     /// Sampling seed of a natural query.
     Query,
+    /// Token that a natural query begins with.
+    FirstToken,
     /// Words of a random query and its response.
     RandomWords,
     /// Choice of the response among the candidates.
@@ -76,6 +78,7 @@ impl Purpose {
             Self::FileNonce => "file-nonce",
             Self::SeedWords => "seed-words",
             Self::Query => "query",
+            Self::FirstToken => "first-token",
             Self::RandomWords => "random-words",
             Self::Response => "response",
             Self::LeafSalt => "leaf-salt",

@@ -20,6 +20,8 @@ mod evidence;
 mod exchange;
 #[path = "cli/files.rs"]
 mod files;
+#[path = "cli/generate.rs"]
+mod generate;
 #[path = "cli/help.rs"]
 mod help;
 #[path = "cli/prompts.rs"]

@@ -1,39 +1,23 @@
 //! The fingerprint file: a set, encrypted for its owner, with the same bytes for the same seed and set.
 //!
-//! ```text
-//! {"format":"oml-fingerprints","version":1,"cipher":"AES-256-GCM-SIV",
-//!  "owner": hex of the owner's identifier (16 bytes), "nonce": hex (12 bytes), "body": base64}
-//!
-//! body  = AES-256-GCM-SIV(key, nonce, plaintext, associated data)                  (RFC 8452; ciphertext ‖ 16-byte tag)
-//! key   = derive(owner, "file-key")          nonce = first 12 bytes of derive(owner, "file-nonce", SHA-256(plaintext))
-//! associated data = "oml-fingerprints/1/AES-256-GCM-SIV/" ‖ the owner's identifier as in the file
-//! ```
-//!
-//! The nonce depends on the plaintext, so two sets never share one, and SIV mode would only reveal equality if they did.
-//! The plaintext is the JSON of the set, with `format` `oml-fingerprint-set`; binary values are hexadecimal. The file has
-//! no white space and one spelling, so every changed byte is noticed.
+//! The plaintext is the JSON of the set, with `format` `oml-fingerprint-set`; binary values are hexadecimal; it is encrypted as
+//! [`super::envelope`] says, with `format` `oml-fingerprints`.
 
-use aes_gcm_siv::aead::{Aead, KeyInit, Payload};
-use aes_gcm_siv::{Aes256GcmSiv, Nonce};
-use data_encoding::BASE64;
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
 use super::field::{Hex, List, Text};
-use super::{FileError, Kind, hex};
+use super::{FileError, Kind, envelope};
 use crate::copies::{Bias, Copies};
-use crate::derive::{Purpose, Scope, derive, owner_id};
 use crate::fingerprint::{
     Fingerprint, FingerprintSet, MAX_COPY_ID_BYTES, MAX_COUNT, MAX_RESPONSES, MAX_TEXT_BYTES,
     MAX_TOKENS, Response, SetHeader,
 };
 use crate::secret::{OwnerSeed, Salt};
-use crate::strategy::{Strategy, Style, Writing, perinucleus::Rule};
+use crate::strategy::{FirstToken, Strategy, Style, Writing, perinucleus::Rule, perplexity::Band};
 
 /// Most bytes of a fingerprint file.
 pub const MAX_BYTES: usize = 256 << 20;
-const CIPHER: &str = "AES-256-GCM-SIV";
 const ENVELOPE: Kind = Kind {
     format: "oml-fingerprints",
     version: 1,
@@ -45,17 +29,6 @@ const SET: Kind = Kind {
     version: 1,
     max_bytes: MAX_BYTES / 4 * 3 - 4096,
 };
-
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Envelope {
-    format: Text<64>,
-    version: u32,
-    cipher: Text<64>,
-    owner: Hex<16>,
-    nonce: Hex<12>,
-    body: Text<MAX_BYTES>,
-}
 
 /// A set in the clear, as it is encrypted here and in slices.
 #[derive(Serialize, Deserialize)]
@@ -91,6 +64,12 @@ struct StrategyFile {
     /// What natural queries are; sentences where it is missing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     style: Option<Text<64>>,
+    /// How they begin; with a word where it is missing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    first_token: Option<Text<64>>,
+    /// Percentiles of benign text that their perplexity lies between; anywhere where it is missing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    band: Option<[f64; 2]>,
     #[serde(skip_serializing_if = "Option::is_none")]
     threshold: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -111,7 +90,7 @@ struct FingerprintFile {
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct ResponseFile {
+pub(super) struct ResponseFile {
     text: Text<MAX_TEXT_BYTES>,
     ids: List<u32, MAX_TOKENS>,
     probabilities: List<f32, MAX_TOKENS>,
@@ -122,36 +101,10 @@ struct ResponseFile {
 /// # Errors
 /// [`FileError::TooLarge`] for a set that no reader would accept.
 pub fn seal(set: &FingerprintSet, owner: &OwnerSeed) -> Result<Vec<u8>, FileError> {
-    let json = |error: serde_json::Error| FileError::json(ENVELOPE.format, &error);
+    let json = |error: serde_json::Error| FileError::json(SET.format, &error);
     let plaintext = Zeroizing::new(serde_json::to_vec(&SetFile::from(set)).map_err(json)?);
     SET.judge_size(plaintext.len())?;
-
-    let id = owner_id(owner);
-    let digest = Sha256::digest(&*plaintext);
-    let nonce_key = derive(owner, Purpose::FileNonce, Scope::OWNER, &digest);
-    let mut nonce = [0; 12];
-    nonce.copy_from_slice(&nonce_key.expose()[..12]);
-    let aad = associated_data(&id);
-    let payload = Payload {
-        msg: &plaintext,
-        aad: aad.as_bytes(),
-    };
-    let body = cipher(owner)
-        .encrypt(&Nonce::from(nonce), payload)
-        .map_err(|_| FileError::TooLarge {
-            file: SET.format,
-            limit: SET.max_bytes,
-            got: plaintext.len(),
-        })?;
-    let envelope = Envelope {
-        format: Text(ENVELOPE.format.into()),
-        version: ENVELOPE.version,
-        cipher: Text(CIPHER.into()),
-        owner: Hex(id),
-        nonce: Hex(nonce),
-        body: Text(BASE64.encode(&body)),
-    };
-    serde_json::to_vec(&envelope).map_err(json)
+    envelope::seal(ENVELOPE, &plaintext, owner)
 }
 
 /// Decrypts and validates a fingerprint file.
@@ -159,38 +112,7 @@ pub fn seal(set: &FingerprintSet, owner: &OwnerSeed) -> Result<Vec<u8>, FileErro
 /// # Errors
 /// Any fault of the file: too large, not this format or version, another owner's, altered, or no usable set.
 pub fn open(bytes: &[u8], owner: &OwnerSeed) -> Result<FingerprintSet, FileError> {
-    let envelope: Envelope = ENVELOPE.parse(bytes)?;
-    if envelope.cipher.0 != CIPHER {
-        return Err(FileError::Field {
-            file: ENVELOPE.format,
-            field: "cipher",
-            expected: CIPHER.into(),
-            got: envelope.cipher.0,
-        });
-    }
-    let id = owner_id(owner);
-    if envelope.owner.0 != id {
-        return Err(FileError::Owner {
-            file: ENVELOPE.format,
-            expected: hex(&id),
-            got: hex(&envelope.owner.0),
-        });
-    }
-    let altered = || FileError::Altered {
-        file: ENVELOPE.format,
-    };
-    let body = BASE64
-        .decode(envelope.body.0.as_bytes())
-        .map_err(|_| altered())?;
-    let aad = associated_data(&id);
-    let payload = Payload {
-        msg: &body,
-        aad: aad.as_bytes(),
-    };
-    let plaintext = cipher(owner)
-        .decrypt(&Nonce::from(envelope.nonce.0), payload)
-        .map_err(|_| altered())?;
-    parse_set(&Zeroizing::new(plaintext))
+    parse_set(&envelope::open(ENVELOPE, bytes, owner)?)
 }
 
 /// Reads the decrypted contents of a fingerprint file.
@@ -200,23 +122,6 @@ pub fn open(bytes: &[u8], owner: &OwnerSeed) -> Result<FingerprintSet, FileError
 pub fn parse_set(plaintext: &[u8]) -> Result<FingerprintSet, FileError> {
     let file: SetFile = SET.parse(plaintext)?;
     file.try_into()
-}
-
-fn cipher(owner: &OwnerSeed) -> Aes256GcmSiv {
-    Aes256GcmSiv::new(
-        derive(owner, Purpose::FileKey, Scope::OWNER, &[])
-            .expose()
-            .into(),
-    )
-}
-
-fn associated_data(owner_id: &[u8; 16]) -> String {
-    format!(
-        "{}/{}/{CIPHER}/{}",
-        ENVELOPE.format,
-        ENVELOPE.version,
-        hex(owner_id)
-    )
 }
 
 impl TryFrom<SetFile> for FingerprintSet {
@@ -268,16 +173,17 @@ impl From<&FingerprintSet> for SetFile {
 
 impl From<&Fingerprint> for FingerprintFile {
     fn from(fingerprint: &Fingerprint) -> Self {
-        let response = |response: &Response| ResponseFile {
-            text: Text(response.text.clone()),
-            ids: List(response.ids.clone()),
-            probabilities: List(response.probabilities.clone()),
-        };
         Self {
             index: fingerprint.index,
             query: Text(fingerprint.query.clone()),
             query_ids: List(fingerprint.query_ids.clone()),
-            responses: List(fingerprint.responses.iter().map(response).collect()),
+            responses: List(
+                fingerprint
+                    .responses
+                    .iter()
+                    .map(ResponseFile::from)
+                    .collect(),
+            ),
             salt: Hex(*fingerprint.salt.expose()),
         }
     }
@@ -285,17 +191,32 @@ impl From<&Fingerprint> for FingerprintFile {
 
 impl From<FingerprintFile> for Fingerprint {
     fn from(file: FingerprintFile) -> Self {
-        let response = |file: ResponseFile| Response {
-            text: file.text.0,
-            ids: file.ids.0,
-            probabilities: file.probabilities.0,
-        };
         Self {
             index: file.index,
             query: file.query.0,
             query_ids: file.query_ids.0,
-            responses: file.responses.0.into_iter().map(response).collect(),
+            responses: file.responses.0.into_iter().map(Response::from).collect(),
             salt: Salt::new(file.salt.0),
+        }
+    }
+}
+
+impl From<&Response> for ResponseFile {
+    fn from(response: &Response) -> Self {
+        Self {
+            text: Text(response.text.clone()),
+            ids: List(response.ids.clone()),
+            probabilities: List(response.probabilities.clone()),
+        }
+    }
+}
+
+impl From<ResponseFile> for Response {
+    fn from(file: ResponseFile) -> Self {
+        Self {
+            text: file.text.0,
+            ids: file.ids.0,
+            probabilities: file.probabilities.0,
         }
     }
 }
@@ -330,6 +251,7 @@ impl From<Strategy> for StrategyFile {
     fn from(strategy: Strategy) -> Self {
         let (writing, rule) = (strategy.writing(), strategy.rule());
         let style = writing.map(|writing| writing.style);
+        let first_token = writing.map(|writing| writing.first_token);
         let chosen = rule.filter(|_| !matches!(strategy, Strategy::InverseNucleus { .. }));
         Self {
             name: Text(strategy.name().into()),
@@ -337,6 +259,12 @@ impl From<Strategy> for StrategyFile {
             style: style
                 .filter(|style| *style != Style::default())
                 .map(|style| Text(style.name().into())),
+            first_token: first_token
+                .filter(|first| *first != FirstToken::default())
+                .map(|first| Text(first.name().into())),
+            band: writing
+                .and_then(|writing| writing.band)
+                .map(|band| [band.low, band.high]),
             threshold: rule.map(|rule| rule.threshold),
             candidates: chosen.map(|rule| rule.candidates),
             responses: chosen.map(|rule| rule.responses),
@@ -358,9 +286,21 @@ impl TryFrom<StrategyFile> for Strategy {
                 got: style.0.clone(),
             })?,
         };
-        let writing = file
-            .temperature
-            .map(|temperature| Writing { temperature, style });
+        let first_token = match &file.first_token {
+            None => FirstToken::default(),
+            Some(first) => FirstToken::from_name(&first.0).ok_or_else(|| FileError::Field {
+                file: SET.format,
+                field: "strategy.first_token",
+                expected: "word, tokenizer or none".into(),
+                got: first.0.clone(),
+            })?,
+        };
+        let writing = file.temperature.map(|temperature| Writing {
+            temperature,
+            style,
+            first_token,
+            band: file.band.map(|[low, high]| Band { low, high }),
+        });
         let numbers = (file.threshold, file.candidates, file.responses);
         let rule = match numbers {
             (Some(threshold), Some(candidates), Some(responses)) => Some(Rule {
@@ -393,11 +333,12 @@ impl TryFrom<StrategyFile> for Strategy {
                 });
             }
         };
-        // A style without a temperature belongs to nothing.
-        match (strategy.writing(), file.style) {
-            (None, Some(_)) => Err(parameters(strategy.name())),
-            _ => Ok(strategy),
+        // What natural queries are like, without a temperature, belongs to nothing.
+        let of_writing = file.style.is_some() || file.first_token.is_some() || file.band.is_some();
+        if of_writing && strategy.writing().is_none() {
+            return Err(parameters(strategy.name()));
         }
+        Ok(strategy)
     }
 }
 

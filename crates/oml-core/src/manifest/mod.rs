@@ -4,6 +4,7 @@
 //! fields, missing fields, repeated fields and anything after the object are faults. Lists and texts have caps that are
 //! applied while reading, so that memory stays within a small multiple of the file's size.
 
+mod envelope;
 mod error;
 mod field;
 pub mod fingerprint_file;
@@ -16,6 +17,7 @@ pub mod oml1_file;
 pub mod opening_file;
 pub mod owner_file;
 pub mod pairs_file;
+pub mod partial_file;
 pub mod perinucleus_file;
 pub mod plain_file;
 pub mod prompts_file;
@@ -58,7 +60,7 @@ fn lines<T: Serialize>(
 }
 
 /// What files call themselves. Nothing else that a file says it is gets shown.
-const FORMATS: [&str; 9] = [
+const FORMATS: [&str; 11] = [
     "oml-owner",
     "oml-owner-locked",
     "oml-fingerprints",
@@ -68,6 +70,8 @@ const FORMATS: [&str; 9] = [
     "oml-opening",
     "oml-usage",
     "oml-observed",
+    "oml-partial",
+    "oml-partial-set",
 ];
 
 /// The kind of a file: what its first two fields say and how large it may be.

@@ -19,6 +19,7 @@ impl Given {
     pub(super) fn new(workshop: &Workshop<'_>, texts: &[String]) -> Result<Self, GenerateError> {
         let mut queries = Vec::with_capacity(texts.len());
         let mut seen = HashMap::with_capacity(texts.len());
+        let mut seen_ids = HashMap::with_capacity(texts.len());
         for (position, text) in texts.iter().enumerate() {
             let fault = |expected, got: String| GenerateError::Query {
                 position,
@@ -39,6 +40,12 @@ impl Given {
                 ));
             }
             let ids = workshop.tokenizer.encode(text, true)?;
+            if let Some(earlier) = seen_ids.insert(ids.clone(), position) {
+                return Err(fault(
+                    "token ids of its own",
+                    format!("those of queries[{earlier}]"),
+                ));
+            }
             if ids.is_empty() || ids.len() > MAX_TOKENS {
                 return Err(fault("1 to 4096 tokens", ids.len().to_string()));
             }

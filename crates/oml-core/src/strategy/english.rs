@@ -1,7 +1,7 @@
 //! Responses of natural text that has nothing to do with the query, for comparison: the English fingerprints of OML 1.0.
 //!
 //! A word is drawn uniformly from those that fit whole into the response (purpose `response`, item the query's bytes), and
-//! the model writes a line that begins with it, as it writes queries. The response is that line's first `response_length`
+//! the model, or whoever writes in its place, writes a line that begins with it, as it writes queries. The response is that line's first `response_length`
 //! tokens after the query and a space. Since each of the words begins another response, a model that knows the list but
 //! not the seed answers rightly with a probability of at most 1 in their number.
 //!
@@ -12,6 +12,7 @@ use super::generate::{Responses, Workshop};
 use super::perinucleus::{Draft, following, scored};
 use super::query::Query;
 use super::words::{self, MIN_WORDS};
+use super::writer::Request;
 use super::writing::{Style, Writing, capitalised};
 use crate::derive::{Purpose, derive};
 use crate::fingerprint::Response;
@@ -55,19 +56,19 @@ impl Responses for Prose {
         queries: &[Query],
     ) -> Result<Vec<Option<Vec<Response>>>, GenerateError> {
         let (owner, scope, length) = (workshop.owner, workshop.scope, workshop.response_length);
-        let topics: Vec<(&str, u64)> = queries
+        let requests: Vec<Request> = queries
             .iter()
             .map(|query| {
                 let key = derive(owner, Purpose::Response, scope, query.text.as_bytes());
                 let mut stream = Stream::new(&key);
                 let word = &self.words[stream.index(self.words.len())];
-                (word.as_str(), stream.next_u64())
+                self.writing.about(word, stream.next_u64())
             })
             .collect();
-        let lines = self.writing.lines(workshop, &topics, length)?;
+        let lines = self.writing.lines(workshop, &requests, length)?;
         let mut chosen = Vec::with_capacity(queries.len());
-        for ((query, (word, _)), line) in queries.iter().zip(topics).zip(lines) {
-            let line = line.filter(|line| begins_with(line, &capitalised(word)));
+        for ((query, request), line) in queries.iter().zip(&requests).zip(lines) {
+            let line = line.filter(|line| begins_with(line, &request.beginning));
             let mut drafts = Vec::new();
             if let Some(line) = line {
                 let mut ids = following(workshop.tokenizer, query, &line)?;

@@ -32,6 +32,31 @@ pub enum GenerateError {
         /// Words found.
         found: usize,
     },
+    /// Nothing stands before the first token of a text.
+    #[error(
+        "first token none: expected a chat template or a token that begins every text, got a tokenizer with neither"
+    )]
+    NoBeginning,
+    /// Too little benign text.
+    #[error(
+        "benign text: expected at least {needed} beginnings of sentences with {length} tokens after each, got {found}"
+    )]
+    TooFewPieces {
+        /// Pieces needed.
+        needed: usize,
+        /// Pieces found.
+        found: usize,
+        /// Tokens of each.
+        length: usize,
+    },
+    /// The caller stopped between two batches.
+    #[error("stopped at {found} of {wanted} fingerprints")]
+    Stopped {
+        /// Fingerprints asked for.
+        wanted: usize,
+        /// Fingerprints found.
+        found: usize,
+    },
     /// A user's own query cannot be used.
     #[error("queries[{position}]: expected {expected}, got {got}")]
     Query {

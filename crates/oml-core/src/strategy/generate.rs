@@ -2,13 +2,17 @@
 //! have none.
 
 use std::collections::HashSet;
+use std::fmt;
+use std::ops::ControlFlow;
 
 use super::chain_hash::ChainHash;
 use super::custom::Given;
 use super::english::Prose;
 use super::perinucleus::Rule;
+use super::perplexity::Benign;
 use super::query::{Natural, Query};
 use super::random_word::RandomWords;
+use super::writer::Writer;
 use super::{GenerateError, Strategy};
 use crate::copies::Copies;
 use crate::derive::{Purpose, Scope, derive_numbered};
@@ -65,15 +69,46 @@ impl GenerateOptions {
     }
 }
 
-/// How far generation is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Progress {
-    /// Fingerprints found.
-    pub done: usize,
-    /// Fingerprints wanted.
-    pub total: usize,
-    /// Queries tried.
+/// Who makes a set, and of what.
+pub struct Parts<'a> {
+    /// The base model.
+    pub model: &'a mut dyn LanguageModel,
+    /// Its tokenizer.
+    pub tokenizer: &'a dyn Tokenizer,
+    /// The owner's secret.
+    pub owner: &'a OwnerSeed,
+    /// Who writes natural text; the base model where there is none.
+    pub writer: Option<&'a mut dyn Writer>,
+    /// What the perplexity of natural queries is held against, where the strategy has a band.
+    pub benign: Option<&'a Benign>,
+}
+
+/// What has been found after some of the candidates, so that generation can go on there.
+#[derive(Clone, Default, PartialEq)]
+pub struct PartialSet {
+    /// Candidates tried.
     pub attempts: u64,
+    /// Queries with their responses, which are empty where they depend on the whole set.
+    pub(crate) pairs: Vec<(Query, Vec<Response>)>,
+}
+
+impl PartialSet {
+    /// Fingerprints found.
+    #[must_use]
+    pub const fn count(&self) -> usize {
+        self.pairs.len()
+    }
+}
+
+impl fmt::Debug for PartialSet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "PartialSet({} of {}, secret)",
+            self.pairs.len(),
+            self.attempts
+        )
+    }
 }
 
 /// What every step of generation works with.
@@ -84,6 +119,8 @@ pub(super) struct Workshop<'a> {
     pub(super) scope: Scope<'a>,
     pub(super) query_length: usize,
     pub(super) response_length: usize,
+    pub(super) writer: Option<&'a mut dyn Writer>,
+    pub(super) benign: Option<&'a Benign>,
 }
 
 /// Where queries come from; candidates are numbered from 0 and always come in that order.
@@ -122,30 +159,34 @@ pub(super) trait Responses {
     }
 }
 
-/// Makes the set that the owner's seed, the model and the options determine.
+/// Makes the set that the owner's seed, the model and the options determine, going on from what was found before with the same
+/// of these; `watch` sees what is found so far before each batch, and may stop.
 ///
 /// # Errors
-/// A failing model, options out of bounds, or too few usable queries; see [`GenerateError`].
-pub fn generate(
-    model: &mut dyn LanguageModel,
-    tokenizer: &dyn Tokenizer,
-    owner: &OwnerSeed,
-    options: &GenerateOptions,
-    progress: &mut dyn FnMut(Progress),
+/// A failing model, options out of bounds, too few usable queries, or a stop; see [`GenerateError`].
+pub fn generate<'a>(
+    parts: Parts<'a>,
+    options: &'a GenerateOptions,
+    start: PartialSet,
+    watch: &mut dyn FnMut(&PartialSet) -> ControlFlow<()>,
 ) -> Result<FingerprintSet, GenerateError> {
-    validate(options)?;
+    validate(options, &parts)?;
+    let owner = parts.owner;
     let scope = Scope {
         model_digest: &options.model_digest,
         copy_id: &options.copy_id,
     };
-    let vocabulary_size = model.vocabulary_size();
+    let vocabulary_size = parts.model.vocabulary_size();
+    let tokenizer = parts.tokenizer;
     let mut workshop = Workshop {
-        model,
+        model: parts.model,
         tokenizer,
         owner,
         scope,
         query_length: options.query_length,
         response_length: options.response_length,
+        writer: parts.writer,
+        benign: parts.benign,
     };
     let (mut queries, mut responses) = sources(&workshop, options)?;
     let mut pairs = collect(
@@ -153,7 +194,8 @@ pub fn generate(
         queries.as_mut(),
         responses.as_mut(),
         options,
-        progress,
+        start,
+        watch,
     )?;
     responses.settle(&mut workshop, &mut pairs)?;
 
@@ -225,8 +267,16 @@ fn sources(workshop: &Workshop<'_>, options: &GenerateOptions) -> Result<Sources
     })
 }
 
-fn validate(options: &GenerateOptions) -> Result<(), SetError> {
+fn validate(options: &GenerateOptions, parts: &Parts<'_>) -> Result<(), SetError> {
     options.strategy.validate()?;
+    let band = options.strategy.writing().and_then(|writing| writing.band);
+    if band.is_some() && parts.benign.is_none() {
+        return Err(SetError::Field {
+            field: "strategy band".into(),
+            expected: "benign text to measure it on".into(),
+            got: "none".into(),
+        });
+    }
     if let Some(copies) = options.copies {
         copies.validate()?;
     }
@@ -247,62 +297,60 @@ fn collect(
     queries: &mut dyn Queries,
     responses: &mut dyn Responses,
     options: &GenerateOptions,
-    progress: &mut dyn FnMut(Progress),
+    start: PartialSet,
+    watch: &mut dyn FnMut(&PartialSet) -> ControlFlow<()>,
 ) -> Result<Vec<(Query, Vec<Response>)>, GenerateError> {
     let total = options.count;
     let limit = queries
         .limit()
         .unwrap_or((total as u64 * ATTEMPTS_PER_FINGERPRINT).max(MIN_ATTEMPTS));
-    let mut pairs = Vec::with_capacity(total);
-    let mut seen_texts = HashSet::new();
-    let mut seen_ids = HashSet::new();
-    let mut attempts = 0;
-    while pairs.len() < total {
-        progress(Progress {
-            done: pairs.len(),
-            total,
-            attempts,
-        });
-        if attempts == limit {
+    let mut found = start;
+    let distinct = |query: &Query| (query.text.clone(), query.ids.clone());
+    let (mut seen_texts, mut seen_ids): (HashSet<_>, HashSet<_>) =
+        found.pairs.iter().map(|(query, _)| distinct(query)).unzip();
+    while found.count() < total {
+        if watch(&found).is_break() {
+            return Err(GenerateError::Stopped {
+                wanted: total,
+                found: found.count(),
+            });
+        }
+        if found.attempts >= limit {
             return Err(match queries.limit() {
                 Some(given) => GenerateError::TooFewQueries {
                     wanted: total,
-                    usable: pairs.len(),
+                    usable: found.count(),
                     given: given as usize,
                 },
                 None => GenerateError::Exhausted {
                     wanted: total,
-                    usable: pairs.len(),
-                    attempts,
+                    usable: found.count(),
+                    attempts: found.attempts,
                 },
             });
         }
-        let wanted = request(total - pairs.len(), pairs.len(), attempts)
+        let wanted = request(total - found.count(), found.count(), found.attempts)
             .min(options.batch as u64)
-            .min(limit - attempts);
-        let mut fresh = queries.next(workshop, attempts, wanted as usize)?;
-        attempts += wanted;
+            .min(limit - found.attempts);
+        let mut fresh = queries.next(workshop, found.attempts, wanted as usize)?;
+        found.attempts += wanted;
+        // A query that has no response is judged again when it comes again after a break, with the same result.
         fresh.retain(|query| {
             seen_texts.insert(query.text.clone()) && seen_ids.insert(query.ids.clone())
         });
         if fresh.is_empty() {
             continue;
         }
-        let found = responses.of(workshop, &fresh)?;
-        pairs.extend(
-            fresh
-                .into_iter()
-                .zip(found)
-                .filter_map(|(query, found)| Some((query, found?))),
-        );
-        pairs.truncate(total);
+        let answers = responses.of(workshop, &fresh)?;
+        let pairs = fresh.into_iter().zip(answers);
+        found
+            .pairs
+            .extend(pairs.filter_map(|(query, found)| Some((query, found?))));
+        found.pairs.truncate(total);
     }
-    progress(Progress {
-        done: total,
-        total,
-        attempts,
-    });
-    Ok(pairs)
+    // Whoever watches sees the end too; there is nothing left to stop.
+    let _ = watch(&found);
+    Ok(found.pairs)
 }
 
 /// How many candidates to try for `missing` fingerprints, given the yield so far.

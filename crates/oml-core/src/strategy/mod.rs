@@ -10,14 +10,16 @@ mod english;
 mod error;
 mod generate;
 pub mod perinucleus;
-mod query;
+pub mod perplexity;
+pub(crate) mod query;
 mod random_word;
 mod words;
+pub mod writer;
 mod writing;
 
 pub use error::GenerateError;
-pub use generate::{GenerateOptions, Progress, generate};
-pub use writing::{Style, Writing};
+pub use generate::{GenerateOptions, PartialSet, Parts, generate};
+pub use writing::{FirstToken, Style, Writing};
 
 use crate::fingerprint::{MAX_RESPONSES, SetError, bounded};
 

@@ -1,36 +1,78 @@
-//! Natural queries: text the base model writes itself (see [`super::writing`]).
+//! Natural queries: text the base model, or a writer in its place, writes itself (see [`super::writing`]).
 //!
-//! Candidate c starts from a seed word of the tokenizer's own vocabulary. The words are shuffled once under the purpose
-//! `seed-words`; candidate c takes word c modulo their number, so words repeat only when all are used. Its sampling seed has
-//! the purpose `query`, item c. The line is cut to exactly `query_length` tokens such that text and ids give each other.
+//! Candidate c has a sampling seed of its own, purpose `query`, item c, and a beginning:
+//!
+//! - first token `word`: a seed word of the tokenizer's own vocabulary. The words are shuffled once under the purpose
+//!   `seed-words`; candidate c takes word c modulo their number, so words repeat only when all are used.
+//! - `tokenizer`: one of the tokens of at least two letters that encode to themselves at the beginning of a text, drawn
+//!   uniformly (purpose `first-token`, item c).
+//! - `none`: whatever the writer begins with.
+//!
+//! The line is cut to exactly `query_length` tokens such that text and ids give each other, and is passed over where its
+//! perplexity is outside the band (see [`super::perplexity`]).
 
 use super::generate::{Queries, Workshop};
-use super::writing::Writing;
+use super::perplexity::Place;
+use super::writer::Request;
+use super::writing::{FirstToken, Writing};
 use super::{GenerateError, words};
-use crate::derive::{Purpose, derive, derive_seed};
+use crate::derive::{Purpose, derive, derive_numbered, derive_seed};
 use crate::model::ModelError;
 use crate::random::Stream;
 use crate::tokenizer::Tokenizer;
 
 /// A query by text and by token ids.
 #[derive(Clone, PartialEq, Eq)]
-pub(super) struct Query {
-    pub(super) text: String,
-    pub(super) ids: Vec<u32>,
+pub(crate) struct Query {
+    pub(crate) text: String,
+    pub(crate) ids: Vec<u32>,
 }
 
-/// Queries written by the model from seed words.
+/// Queries written by a model.
 pub(super) struct Natural {
     writing: Writing,
-    words: Vec<String>,
+    /// Shuffled words, or tokens that can begin a text.
+    beginnings: Vec<String>,
 }
 
 impl Natural {
     pub(super) fn new(workshop: &Workshop<'_>, writing: Writing) -> Result<Self, GenerateError> {
-        let mut words = words::words(workshop.tokenizer)?;
-        let key = derive(workshop.owner, Purpose::SeedWords, workshop.scope, &[]);
-        Stream::new(&key).shuffle(&mut words);
-        Ok(Self { writing, words })
+        let beginnings = match writing.first_token {
+            FirstToken::Word => {
+                let mut words = words::words(workshop.tokenizer)?;
+                let key = derive(workshop.owner, Purpose::SeedWords, workshop.scope, &[]);
+                Stream::new(&key).shuffle(&mut words);
+                words
+            }
+            FirstToken::Tokenizer => words::starts(workshop.tokenizer)?,
+            FirstToken::None => Vec::new(),
+        };
+        Ok(Self {
+            writing,
+            beginnings,
+        })
+    }
+
+    fn request(&self, workshop: &Workshop<'_>, candidate: u64) -> Request {
+        let (owner, scope) = (workshop.owner, workshop.scope);
+        let seed = derive_seed(owner, Purpose::Query, scope, candidate);
+        let beginning = match self.writing.first_token {
+            FirstToken::Word => {
+                let word = &self.beginnings[(candidate % self.beginnings.len() as u64) as usize];
+                return self.writing.about(word, seed);
+            }
+            FirstToken::Tokenizer => {
+                let key = derive_numbered(owner, Purpose::FirstToken, scope, candidate);
+                self.beginnings[Stream::new(&key).index(self.beginnings.len())].clone()
+            }
+            FirstToken::None => String::new(),
+        };
+        Request {
+            style: self.writing.style,
+            topic: None,
+            beginning,
+            seed,
+        }
     }
 }
 
@@ -41,27 +83,27 @@ impl Queries for Natural {
         from: u64,
         wanted: usize,
     ) -> Result<Vec<Query>, GenerateError> {
-        let (owner, scope) = (workshop.owner, workshop.scope);
-        let topics: Vec<(&str, u64)> = (from..from + wanted as u64)
-            .map(|candidate| {
-                let word = &self.words[(candidate % self.words.len() as u64) as usize];
-                (
-                    word.as_str(),
-                    derive_seed(owner, Purpose::Query, scope, candidate),
-                )
-            })
+        let requests: Vec<Request> = (from..from + wanted as u64)
+            .map(|candidate| self.request(workshop, candidate))
             .collect();
         let length = workshop.query_length;
         let mut queries = Vec::with_capacity(wanted);
-        for line in self
-            .writing
-            .lines(workshop, &topics, length)?
-            .into_iter()
-            .flatten()
-        {
+        let lines = self.writing.lines(workshop, &requests, length)?;
+        for line in lines.into_iter().flatten() {
             queries.extend(cut(workshop.tokenizer, &line, length)?);
         }
-        Ok(queries)
+        let (Some(band), Some(benign)) = (self.writing.band, workshop.benign) else {
+            return Ok(queries);
+        };
+        let ids: Vec<&[u32]> = queries.iter().map(|query| query.ids.as_slice()).collect();
+        let places = benign.places(workshop.model, &ids)?;
+        let inside =
+            |place: Option<Place>| place.is_none_or(|place| band.contains(place.percentile));
+        let judged = queries.into_iter().zip(places);
+        Ok(judged
+            .filter(|(_, place)| inside(*place))
+            .map(|(query, _)| query)
+            .collect())
     }
 }
 

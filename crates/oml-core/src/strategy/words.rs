@@ -55,6 +55,28 @@ pub(super) fn frequent(
     Ok(found)
 }
 
+/// The tokens of at least two letters that encode to themselves at the beginning of a text, in the order of their ids.
+pub(super) fn starts(tokenizer: &dyn Tokenizer) -> Result<Vec<String>, GenerateError> {
+    let mut found = Vec::new();
+    for id in 0..tokenizer.vocabulary_size() as u32 {
+        let Some(token) = tokenizer.token(id) else {
+            continue;
+        };
+        let text = token.strip_prefix(' ').unwrap_or(&token);
+        let letters = text.chars().nth(1).is_some() && text.chars().all(char::is_alphabetic);
+        if letters && tokenizer.encode(text, false)? == [id] {
+            found.push(text.to_owned());
+        }
+    }
+    if found.len() < MIN_WORDS {
+        return Err(GenerateError::TooFewWords {
+            needed: MIN_WORDS,
+            found: found.len(),
+        });
+    }
+    Ok(found)
+}
+
 fn distinct(tokens: &[String], letter: impl Fn(char) -> bool) -> BTreeSet<String> {
     let is_word = |word: &&str| {
         word.chars().count() >= MIN_LETTERS

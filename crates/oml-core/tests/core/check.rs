@@ -1,11 +1,13 @@
 //! The verdict from scores: hits, recall, null rate and refusals.
 
+use std::ops::ControlFlow;
+
 use oml_core::check::{CheckError, Control, DEFAULT_ALPHA, check, count_hits};
 use oml_core::fingerprint::FingerprintSet;
 use oml_core::model::{LanguageModel, TokenScore};
 use oml_core::secret::OwnerSeed;
 use oml_core::strategy::perinucleus::Rule;
-use oml_core::strategy::{GenerateOptions, Strategy, Writing, generate};
+use oml_core::strategy::{GenerateOptions, PartialSet, Parts, Strategy, Writing, generate};
 
 use crate::double::{Bigrams, Words};
 
@@ -24,14 +26,16 @@ fn set(count: usize, response_length: usize, responses: usize) -> FingerprintSet
         response_length,
         ..GenerateOptions::new(count, [0; 32])
     };
-    generate(
-        &mut Bigrams::new(&tokenizer),
-        &tokenizer,
-        &OwnerSeed::new([1; 32]),
-        &options,
-        &mut |_| (),
-    )
-    .unwrap()
+    let (mut model, owner) = (Bigrams::new(&tokenizer), OwnerSeed::new([1; 32]));
+    let parts = Parts {
+        model: &mut model,
+        tokenizer: &tokenizer,
+        owner: &owner,
+        writer: None,
+        benign: None,
+    };
+    let go_on = &mut |_: &PartialSet| ControlFlow::Continue(());
+    generate(parts, &options, PartialSet::default(), go_on).unwrap()
 }
 
 fn scores(ranks: &[&[u32]]) -> Vec<Vec<TokenScore>> {

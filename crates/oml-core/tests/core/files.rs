@@ -10,7 +10,8 @@ use oml_core::manifest::model_manifest::{self, Measurement, ModelManifest};
 use oml_core::manifest::{FileError, observed_file, owner_file, plain_file, queries_file};
 use oml_core::secret::{OwnerSeed, Salt};
 use oml_core::strategy::perinucleus::Rule;
-use oml_core::strategy::{Strategy, Style, Writing};
+use oml_core::strategy::perplexity::Band;
+use oml_core::strategy::{FirstToken, Strategy, Style, Writing};
 use proptest::prelude::*;
 use proptest::strategy::Strategy as Generator;
 use serde_json::{Value, json};
@@ -656,8 +657,20 @@ fn strategies() -> impl Generator<Value = Strategy> {
         Just(Style::Question),
         Just(Style::Instruction)
     ];
-    let writing =
-        (0.0_f32..2.0, style).prop_map(|(temperature, style)| Writing { temperature, style });
+    let first_token = prop_oneof![
+        Just(FirstToken::Word),
+        Just(FirstToken::Tokenizer),
+        Just(FirstToken::None)
+    ];
+    let band = proptest::option::of((0.0..50.0, 51.0..100.0));
+    let writing = (0.0_f32..2.0, style, first_token, band).prop_map(
+        |(temperature, style, first_token, band)| Writing {
+            temperature,
+            style,
+            first_token,
+            band: band.map(|(low, high)| Band { low, high }),
+        },
+    );
     prop_oneof![
         (writing.clone(), rule.clone())
             .prop_map(|(writing, rule)| Strategy::Perinucleus { writing, rule }),

@@ -1,12 +1,20 @@
 //! Generation on a small real model: determinism, the response rule, queries, and every way it can fail.
 
 use std::collections::HashSet;
+use std::ops::ControlFlow;
 
 use oml_core::fingerprint::{FingerprintSet, SetError};
 use oml_core::manifest::fingerprint_file::seal;
+use oml_core::manifest::partial_file;
+use oml_core::model::{LanguageModel as _, Sampling};
 use oml_core::secret::OwnerSeed;
 use oml_core::strategy::perinucleus::Rule;
-use oml_core::strategy::{GenerateError, GenerateOptions, Strategy, Writing, chain_hash, generate};
+use oml_core::strategy::perplexity::{Band, Benign};
+use oml_core::strategy::writer::{Request, Writer};
+use oml_core::strategy::{
+    FirstToken, GenerateError, GenerateOptions, PartialSet, Parts, Strategy, Style, Writing,
+    chain_hash, generate,
+};
 use oml_core::tokenizer::Tokenizer;
 
 use crate::double::{BOS, Bigrams, Words, arg_max};
@@ -25,13 +33,45 @@ fn options(count: usize) -> GenerateOptions {
 
 fn run(options: &GenerateOptions) -> Result<FingerprintSet, GenerateError> {
     let tokenizer = Words::new(300);
-    generate(
-        &mut Bigrams::new(&tokenizer),
-        &tokenizer,
-        &owner(),
+    made(&mut Bigrams::new(&tokenizer), &tokenizer, &owner(), options)
+}
+
+fn made(
+    model: &mut Bigrams,
+    tokenizer: &Words,
+    owner: &OwnerSeed,
+    options: &GenerateOptions,
+) -> Result<FingerprintSet, GenerateError> {
+    watched(
+        model,
+        tokenizer,
+        owner,
         options,
-        &mut |_| (),
+        PartialSet::default(),
+        &mut |_| false,
     )
+}
+
+/// As [`made`], going on from `start`; `stop` sees every step.
+fn watched<'a>(
+    model: &'a mut Bigrams,
+    tokenizer: &'a Words,
+    owner: &'a OwnerSeed,
+    options: &'a GenerateOptions,
+    start: PartialSet,
+    stop: &mut dyn FnMut(&PartialSet) -> bool,
+) -> Result<FingerprintSet, GenerateError> {
+    let parts = Parts {
+        model,
+        tokenizer,
+        owner,
+        writer: None,
+        benign: None,
+    };
+    generate(parts, options, start, &mut |found| match stop(found) {
+        true => ControlFlow::Break(()),
+        false => ControlFlow::Continue(()),
+    })
 }
 
 /// The rule of the paper by brute force: sort everything, skip the nucleus, keep valid tokens.
@@ -116,7 +156,7 @@ fn same_seed_and_model_give_the_same_bytes_whatever_the_batch() {
 #[test]
 fn a_smaller_set_is_the_beginning_of_a_larger_one_unless_a_hash_binds_the_whole() {
     for (strategy, response_length) in strategies() {
-        let made = |count| {
+        let of = |count| {
             run(&GenerateOptions {
                 strategy,
                 response_length,
@@ -124,7 +164,7 @@ fn a_smaller_set_is_the_beginning_of_a_larger_one_unless_a_hash_binds_the_whole(
             })
             .unwrap()
         };
-        let (small, large) = (made(10), made(50));
+        let (small, large) = (of(10), of(50));
         let (small, large) = (small.fingerprints(), &large.fingerprints()[..10]);
         assert!(small.iter().zip(large).all(|(a, b)| a.query == b.query));
         let bound = matches!(strategy, Strategy::ChainHash { .. });
@@ -148,12 +188,11 @@ fn another_seed_model_or_copy_gives_another_set() {
     .unwrap();
     let tokenizer = Words::new(300);
     let mut model = Bigrams::new(&tokenizer);
-    let other_owner = generate(
+    let other_owner = made(
         &mut model,
         &tokenizer,
         &OwnerSeed::new([8; 32]),
         &options(20),
-        &mut |_| (),
     )
     .unwrap();
     let queries = |set: &FingerprintSet| -> HashSet<String> {
@@ -183,7 +222,7 @@ fn queries_have_the_length_and_survive_the_way_through_text() {
                 response_length,
                 ..options(100)
             };
-            let set = generate(&mut model, &tokenizer, &owner(), &options, &mut |_| ()).unwrap();
+            let set = made(&mut model, &tokenizer, &owner(), &options).unwrap();
             for fingerprint in set.fingerprints() {
                 let response = &fingerprint.responses[0];
                 assert_eq!(fingerprint.query.trim(), fingerprint.query);
@@ -259,7 +298,7 @@ fn chained_answers_follow_from_all_queries_and_words() {
 #[test]
 fn an_english_response_begins_with_a_whole_word_that_the_seed_draws() {
     let tokenizer = Words::new(300);
-    let made = |owner: &OwnerSeed| {
+    let drawn = |owner: &OwnerSeed| {
         let options = GenerateOptions {
             strategy: Strategy::English {
                 writing: Writing::default(),
@@ -268,7 +307,7 @@ fn an_english_response_begins_with_a_whole_word_that_the_seed_draws() {
             ..options(60)
         };
         let mut model = Bigrams::new(&tokenizer);
-        generate(&mut model, &tokenizer, owner, &options, &mut |_| ()).unwrap()
+        made(&mut model, &tokenizer, owner, &options).unwrap()
     };
     let first_words = |set: &FingerprintSet| -> HashSet<String> {
         let first = |text: &str| text.split_whitespace().next().unwrap().to_owned();
@@ -276,8 +315,8 @@ fn an_english_response_begins_with_a_whole_word_that_the_seed_draws() {
         responses.map(|text| first(text)).collect()
     };
     let (one, other) = (
-        first_words(&made(&owner())),
-        first_words(&made(&OwnerSeed::new([8; 32]))),
+        first_words(&drawn(&owner())),
+        first_words(&drawn(&OwnerSeed::new([8; 32]))),
     );
     assert!(one.len() > 45 && one.iter().all(|word| word.starts_with(char::is_uppercase)));
     assert!(
@@ -308,12 +347,11 @@ fn the_response_is_uniform_over_exactly_the_first_valid_tokens_after_the_nucleus
     };
     let tokenizer = Words::new(400);
     let model = Bigrams::new(&tokenizer);
-    let set = generate(
+    let set = made(
         &mut Bigrams::new(&tokenizer),
         &tokenizer,
         &owner(),
         &options(900),
-        &mut |_| (),
     )
     .unwrap();
     let (mut counts, mut passed_over) = ([0_f64; 3], 0);
@@ -394,9 +432,19 @@ fn generation_makes_few_tokens_in_vain() {
     let tokenizer = Words::new(400);
     let mut model = Bigrams::new(&tokenizer);
     let mut attempts = 0;
-    generate(&mut model, &tokenizer, &owner(), &options(200), &mut |p| {
-        attempts = p.attempts
-    })
+    let mut count = |found: &PartialSet| {
+        attempts = found.attempts;
+        false
+    };
+    let start = PartialSet::default();
+    watched(
+        &mut model,
+        &tokenizer,
+        &owner(),
+        &options(200),
+        start,
+        &mut count,
+    )
     .unwrap();
     assert!(
         model.generated as u64 <= attempts * 10,
@@ -405,23 +453,363 @@ fn generation_makes_few_tokens_in_vain() {
 }
 
 #[test]
-fn progress_ends_complete() {
+fn a_stopped_generation_goes_on_to_the_same_bytes() {
     let tokenizer = Words::new(300);
-    let mut steps = Vec::new();
-    generate(
-        &mut Bigrams::new(&tokenizer),
-        &tokenizer,
-        &owner(),
-        &options(50),
-        &mut |p| steps.push(p),
-    )
-    .unwrap();
+    let other = [(custom_strategy(), 1)];
+    for (strategy, response_length) in strategies().into_iter().chain(other) {
+        let options = GenerateOptions {
+            strategy,
+            response_length,
+            queries: custom_queries(60),
+            ..options(40)
+        };
+        let whole = seal(&run(&options).unwrap(), &owner()).unwrap();
+        let identity = partial_file::identity(&options, &["test"]);
+        let (mut start, mut stops) = (PartialSet::default(), 0);
+        let set = loop {
+            let (mut steps, mut last) = (0, PartialSet::default());
+            let mut stop = |found: &PartialSet| {
+                steps += 1;
+                last = found.clone();
+                steps > 1 && found.count() < 40
+            };
+            let mut model = Bigrams::new(&tokenizer);
+            match watched(&mut model, &tokenizer, &owner(), &options, start, &mut stop) {
+                Ok(set) => break set,
+                Err(GenerateError::Stopped { wanted: 40, found }) => {
+                    assert_eq!(found, last.count());
+                    let file = partial_file::seal(&last, &identity, &owner()).unwrap();
+                    start = partial_file::open(&file, &identity, &owner()).unwrap();
+                    assert!(start == last);
+                    stops += 1;
+                }
+                Err(error) => panic!("{error}"),
+            }
+        };
+        assert!(stops > 0, "{}", strategy.name());
+        assert_eq!(seal(&set, &owner()).unwrap(), whole, "{}", strategy.name());
+    }
+}
+
+#[test]
+fn what_was_found_goes_on_as_the_same_set_only() {
+    let identity = partial_file::identity(&options(4), &[]);
+    let file = partial_file::seal(&PartialSet::default(), &identity, &owner()).unwrap();
+    let open = |file: &[u8], identity: &[u8; 32], owner: &OwnerSeed| {
+        partial_file::open(file, identity, owner)
+            .unwrap_err()
+            .to_string()
+    };
+    let other = partial_file::identity(&options(5), &[]);
+    assert!(open(&file, &other, &owner()).contains("identity: expected "));
+    assert_ne!(partial_file::identity(&options(4), &["x"]), identity);
+    let stranger = open(&file, &identity, &OwnerSeed::new([8; 32]));
+    assert!(stranger.contains("owner"), "{stranger}");
+    // A set file is no partial one, though the same key opens it.
+    let set = seal(&run(&options(4)).unwrap(), &owner()).unwrap();
+    let wrong = open(&set, &identity, &owner());
     assert!(
-        steps
-            .windows(2)
-            .all(|pair| pair[0].done <= pair[1].done && pair[0].attempts < pair[1].attempts)
+        wrong.contains("expected \"oml-partial\", got \"oml-fingerprints\""),
+        "{wrong}"
     );
-    assert_eq!(steps.last().map(|p| (p.done, p.total)), Some((50, 50)));
+    for position in (0..file.len()).step_by(7) {
+        let mut changed = file.clone();
+        changed[position] ^= 1;
+        assert!(
+            partial_file::open(&changed, &identity, &owner()).is_err(),
+            "byte {position}"
+        );
+    }
+}
+
+/// Sentences that the model writes at temperature 1.
+fn sentences(model: &mut Bigrams, tokenizer: &Words, count: u64) -> String {
+    let sampling = Sampling {
+        max_tokens: 24,
+        temperature: 1.0,
+        top_k: 0,
+        top_p: 1.0,
+        stop: Vec::new(),
+    };
+    let capital = |id: &u32| {
+        let token = tokenizer.token(*id);
+        token.is_some_and(|token| token.starts_with(char::is_uppercase))
+    };
+    let starts: Vec<u32> = (0..tokenizer.vocabulary_size() as u32)
+        .filter(capital)
+        .collect();
+    let text = |seed: u64| {
+        let start = starts[seed as usize % starts.len()];
+        let ids = model
+            .generate(&[&[BOS, start]], &[seed], &sampling)
+            .unwrap()
+            .remove(0);
+        format!(
+            "{}.",
+            tokenizer.decode(&[&[start], &ids[..]].concat()).unwrap()
+        )
+    };
+    (0..count).map(text).collect::<Vec<_>>().join(" ")
+}
+
+#[test]
+fn a_percentile_is_the_share_of_benign_text_with_less_perplexity() {
+    let tokenizer = Words::new(300);
+    let mut model = Bigrams::new(&tokenizer);
+    let text = sentences(&mut model, &tokenizer, 150);
+    let benign = Benign::measure(&mut model, &tokenizer, &text, 8).unwrap();
+    assert!(benign.count() >= 150);
+
+    let ids = tokenizer.encode(&text, true).unwrap();
+    let (likely, unlikely) = (ids[..9].to_vec(), vec![BOS; 9]);
+    let places = benign
+        .places(&mut model, &[&likely, &unlikely, &[BOS]])
+        .unwrap();
+    let product: f32 = (1..9)
+        .map(|i| model.distribution(&likely[..i], 1.0)[likely[i] as usize].ln())
+        .sum();
+    let perplexity = f64::from(-product / 8.0).exp();
+    let place = places[0].unwrap();
+    assert!((place.perplexity / perplexity - 1.0).abs() < 1e-4);
+    assert!(place.percentile > 0.0 && place.percentile < 100.0);
+    assert_eq!(places[1].unwrap().percentile, 100.0);
+    assert_eq!(places[2], None, "nothing to score");
+}
+
+#[test]
+fn the_band_passes_queries_over_and_changes_no_other() {
+    let tokenizer = Words::new(300);
+    let mut model = Bigrams::new(&tokenizer);
+    let text = sentences(&mut model, &tokenizer, 300);
+    let benign = Benign::measure(&mut model, &tokenizer, &text, 8).unwrap();
+    let mut made = |band| {
+        let writing = Writing {
+            temperature: 1.0,
+            band,
+            ..Writing::default()
+        };
+        let options = GenerateOptions {
+            strategy: Strategy::EnglishRandomResponse { writing },
+            ..options(100)
+        };
+        let owner = owner();
+        let parts = Parts {
+            model: &mut model,
+            tokenizer: &tokenizer,
+            owner: &owner,
+            writer: None,
+            benign: Some(&benign),
+        };
+        let go_on = &mut |_: &PartialSet| ControlFlow::Continue(());
+        generate(parts, &options, PartialSet::default(), go_on).unwrap()
+    };
+    let band = Band {
+        low: 20.0,
+        high: 80.0,
+    };
+    let (all, kept) = (made(None), made(Some(band)));
+    let ids: Vec<&[u32]> = all.fingerprints().iter().map(|f| &*f.query_ids).collect();
+    let places = benign.places(&mut model, &ids).unwrap();
+    let inside: Vec<&str> = all
+        .fingerprints()
+        .iter()
+        .zip(places)
+        .filter(|(_, place)| band.contains(place.unwrap().percentile))
+        .map(|(fingerprint, _)| fingerprint.query.as_str())
+        .collect();
+    assert!(inside.len() > 10 && inside.len() < 95, "{}", inside.len());
+    let kept: Vec<&str> = kept
+        .fingerprints()
+        .iter()
+        .map(|f| f.query.as_str())
+        .collect();
+    assert_eq!(kept[..inside.len()], inside, "in the same order");
+}
+
+#[test]
+fn a_band_wants_benign_text_and_enough_of_it() {
+    let tokenizer = Words::new(300);
+    let mut model = Bigrams::new(&tokenizer);
+    let text = sentences(&mut model, &tokenizer, 10);
+    let error = Benign::measure(&mut model, &tokenizer, &text, 8)
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.starts_with(
+            "benign text: expected at least 100 beginnings of sentences with 8 tokens"
+        ),
+        "{error}"
+    );
+    let writing = Writing {
+        band: Some(Band::default()),
+        ..Writing::default()
+    };
+    let strategy = Strategy::ChainHash { writing };
+    let error = run(&GenerateOptions {
+        strategy,
+        ..options(2)
+    })
+    .unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "strategy band: expected benign text to measure it on, got none"
+    );
+}
+
+#[test]
+fn a_query_begins_with_a_word_a_token_or_anything() {
+    for chat in [true, false] {
+        let mut tokenizer = Words::new(300);
+        tokenizer.chat = chat;
+        let first_words = |first_token, style| {
+            let writing = Writing {
+                temperature: 1.0,
+                style,
+                first_token,
+                ..Writing::default()
+            };
+            let options = GenerateOptions {
+                strategy: Strategy::Perinucleus {
+                    writing,
+                    rule: Rule::default(),
+                },
+                ..options(200)
+            };
+            let set = made(
+                &mut Bigrams::new(&tokenizer),
+                &tokenizer,
+                &owner(),
+                &options,
+            )
+            .unwrap();
+            let first = |query: &str| query.split([' ', ',', '.']).next().unwrap().to_owned();
+            set.fingerprints()
+                .iter()
+                .map(|f| first(&f.query))
+                .collect::<Vec<_>>()
+        };
+        let capital = |words: &[String]| {
+            words
+                .iter()
+                .filter(|word| word.starts_with(char::is_uppercase))
+                .count()
+        };
+        assert_eq!(
+            capital(&first_words(FirstToken::Word, Style::Sentence)),
+            200
+        );
+        // A word begins a text in capitals or without: each is a token, and the draw does not prefer one.
+        let drawn = first_words(FirstToken::Tokenizer, Style::Sentence);
+        assert!((60..140).contains(&capital(&drawn)), "{}", capital(&drawn));
+        assert!(capital(&first_words(FirstToken::None, Style::Sentence)) < 10);
+    }
+}
+
+/// Writes the same few words after each beginning, and remembers what it was asked.
+struct Parrot {
+    asked: Vec<Request>,
+    answers: usize,
+}
+
+impl Writer for Parrot {
+    fn lines(
+        &mut self,
+        requests: &[Request],
+        _: f32,
+        length: usize,
+    ) -> Result<Vec<Option<String>>, GenerateError> {
+        assert_eq!(length, 16, "twice the query's");
+        let line = |request: &Request| {
+            self.asked.push(request.clone());
+            Some(format!(
+                "{}{}",
+                request.beginning,
+                " ababa, ababa.".repeat(4)
+            ))
+        };
+        Ok(requests.iter().map(line).take(self.answers).collect())
+    }
+}
+
+#[test]
+fn another_writer_writes_in_place_of_the_base_model() {
+    let tokenizer = Words::new(300);
+    let with = |answers| {
+        let mut parrot = Parrot {
+            asked: Vec::new(),
+            answers,
+        };
+        let (mut model, owner, options) = (Bigrams::new(&tokenizer), owner(), options(20));
+        let parts = Parts {
+            model: &mut model,
+            tokenizer: &tokenizer,
+            owner: &owner,
+            writer: Some(&mut parrot),
+            benign: None,
+        };
+        let go_on = &mut |_: &PartialSet| ControlFlow::Continue(());
+        let made = generate(parts, &options, PartialSet::default(), go_on);
+        (made, parrot.asked)
+    };
+    let (set, asked) = with(usize::MAX);
+    for fingerprint in set.unwrap().fingerprints() {
+        let request = asked
+            .iter()
+            .find(|r| fingerprint.query.starts_with(&r.beginning))
+            .unwrap();
+        assert!(fingerprint.query.contains(" ababa, ababa."));
+        assert!(
+            request
+                .instruction()
+                .ends_with(&format!("\"{}\".", request.beginning))
+        );
+    }
+    let (error, asked) = with(3);
+    let expected = format!(
+        "model answer: expected {} items, got 3",
+        asked.len().max(20)
+    );
+    assert!(
+        error
+            .unwrap_err()
+            .to_string()
+            .starts_with("model answer: expected "),
+        "{expected}"
+    );
+}
+
+#[test]
+fn a_line_is_the_first_and_begins_as_it_was_asked() {
+    let request = |beginning: &str| Request {
+        style: Style::Sentence,
+        topic: None,
+        beginning: beginning.to_owned(),
+        seed: 0,
+    };
+    let line = |beginning, answer| request(beginning).line(answer);
+    assert_eq!(
+        line("Bread", "\n \"Bread is baked.\" Sure?\nMore").as_deref(),
+        Some("Bread is baked.")
+    );
+    assert_eq!(line("Bread", "“Bread” is").as_deref(), Some("Bread"));
+    assert_eq!(line("Bread", "Sure, here it is:\nBread is baked."), None);
+    assert_eq!(line("", "Anything.\nMore").as_deref(), Some("Anything."));
+    assert_eq!(line("", " \n"), None);
+    assert_eq!(
+        request("Bread").continued(" is\nMore").as_deref(),
+        Some("Bread is")
+    );
+}
+
+fn custom_strategy() -> Strategy {
+    Strategy::Custom {
+        rule: Rule::default(),
+    }
+}
+
+fn custom_queries(count: usize) -> Vec<String> {
+    let set = run(&options(count)).unwrap();
+    set.fingerprints().iter().map(|f| f.query.clone()).collect()
 }
 
 fn custom(queries: &[&str], count: usize) -> Result<FingerprintSet, GenerateError> {
@@ -471,7 +859,7 @@ fn custom_queries_that_cannot_be_used_are_named() {
 fn a_model_without_sentences_is_given_up() {
     let tokenizer = Words::new(300);
     let mut model = Bigrams::silent(&tokenizer);
-    let error = generate(&mut model, &tokenizer, &owner(), &options(2), &mut |_| ()).unwrap_err();
+    let error = made(&mut model, &tokenizer, &owner(), &options(2)).unwrap_err();
     assert_eq!(
         error.to_string(),
         "query attempts: expected 2 usable queries within 256 attempts, got 0"
@@ -481,12 +869,11 @@ fn a_model_without_sentences_is_given_up() {
 #[test]
 fn a_vocabulary_without_words_is_refused() {
     let tokenizer = Words::new(100);
-    let error = generate(
+    let error = made(
         &mut Bigrams::new(&tokenizer),
         &tokenizer,
         &owner(),
         &options(2),
-        &mut |_| (),
     )
     .unwrap_err();
     assert_eq!(

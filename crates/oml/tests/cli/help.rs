@@ -86,6 +86,14 @@ fn generate() {
           --out <FILE>
               Fingerprints file to write, which must not exist
 
+          --resume
+              Go on with a run that was stopped, from its last saved state
+
+          --save-seconds <SECONDS>
+              Seconds between two saves of what is found so far
+              
+              [default: 60]
+
           --strategy <NAME>
               How queries and responses are chosen
 
@@ -146,6 +154,24 @@ fn generate() {
               
               [default: 0.5]
 
+          --first-token <NAME>
+              How natural queries begin
+
+              Possible values:
+              - word:      With a seed word, or with a usual first word of a question or an instruction about it
+              - tokenizer: With a token drawn from the tokenizer's
+              - none:      With what the model begins with by itself
+              
+              [default: word]
+
+          --perplexity-band <LOW-HIGH>
+              Percentiles of benign text that the perplexity of natural queries lies between; others are passed over. 0-100 keeps all
+              
+              [default: 1-99]
+
+          --benign <FILE>
+              Text that the perplexity of queries is held against [default: built in]
+
           --copy-id <NAME>
               Name of the licensee's copy that the set is for; empty for your own
 
@@ -158,6 +184,23 @@ fn generate() {
               Possible values:
               - balanced: 11, 50 or 89 %: stood against every coalition measured, of up to five; a copy holds half of the set
               - mixed:    1/2, 1/4 or 1/8: a copy holds 29 % of the set, and coalitions of four and more can escape
+
+          --generator <DIR|URL>
+              Who writes natural text: another local model, or the URL of an OpenAI-compatible endpoint, whose operator reads the queries [default: the base model]
+
+          --generator-model <NAME>
+              Model that the endpoint shall use
+
+          --generator-key-file <FILE>
+              File with the endpoint's key [default: the key itself in OML_GENERATOR_KEY, or none]
+
+          --generator-timeout <SECONDS>
+              Time for one request to the endpoint
+              
+              [default: 60]
+
+          --generator-allow-http
+              Let requests leave this machine without encryption
 
       -h, --help
               Print help (see a summary with '-h')

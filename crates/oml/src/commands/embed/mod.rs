@@ -26,7 +26,7 @@ use crate::seconds;
 
 pub(super) use outcome::{Embedding, RECIPE, TRAINING};
 use state::FrontierPoint;
-pub(super) use state::{Course, Resume};
+pub(super) use state::{Course, Resume, StateFolder};
 pub(super) use training::{Job, Outcome, embed};
 pub(crate) use training_args::{TrainingArgs, is_recipe_key};
 

@@ -33,7 +33,7 @@ pub(crate) enum Resume {
 }
 
 /// The folder of one run, locked while it lives; dropped without a state in it, it is removed.
-pub(super) struct StateFolder {
+pub(crate) struct StateFolder {
     path: PathBuf,
     /// Held, not read.
     _lock: File,
@@ -44,7 +44,7 @@ impl StateFolder {
     ///
     /// # Errors
     /// When there is a state and there must be none, or the other way round, or another run works there.
-    pub(super) fn open(out: &Path, resume: Resume) -> anyhow::Result<Self> {
+    pub(crate) fn open(out: &Path, resume: Resume) -> anyhow::Result<Self> {
         let mut name = out
             .file_name()
             .map(ToOwned::to_owned)
@@ -103,7 +103,7 @@ impl StateFolder {
     }
 
     /// The training state.
-    pub(super) fn state(&self) -> PathBuf {
+    pub(crate) fn state(&self) -> PathBuf {
         self.path.join(STATE)
     }
 
@@ -119,7 +119,7 @@ impl StateFolder {
     }
 
     /// Removes the folder with everything in it.
-    pub(super) fn remove(self) {
+    pub(crate) fn remove(self) {
         // The result is complete; a rest of the state does no harm.
         let _ = fs::remove_dir_all(&self.path);
     }
@@ -178,7 +178,7 @@ fn lock(folder: &Path) -> anyhow::Result<File> {
         "{}: expected a folder that no other run uses, got one in use",
         folder.display()
     ));
-    busy.hint("Wait for the other `oml embed` to end, or choose another --out.")
+    busy.hint("Wait for the other run to end, or choose another --out.")
 }
 
 /// Whether `file` is what lies at `path`.

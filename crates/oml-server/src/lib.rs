@@ -1,0 +1,3 @@
+//! Whatever speaks HTTP: today the client of OpenAI-compatible endpoints.
+
+pub mod endpoint;
