@@ -5,6 +5,7 @@
 
 mod embedding;
 mod equalities;
+mod families;
 mod goldens;
 mod gradients;
 mod measures;
