@@ -8,7 +8,7 @@
 use oml_model::{
     backend::{Cpu, Objective},
     checkpoint::Checkpoint,
-    decoder::{LoadError, TARGET_MODULES, TrainingSequence},
+    decoder::{ALL_LINEAR, LoadError, TrainingSequence},
     engine::Engine,
     sampler::SequenceRandom,
     train::{AdamWOptions, LoraOptions, Pull, Trainer, trainable},
@@ -91,7 +91,7 @@ impl Sft {
         let lora = LoraOptions {
             rank: options.lora_rank,
             alpha: options.lora_alpha,
-            target_modules: TARGET_MODULES.map(str::to_owned).to_vec(),
+            target_modules: vec![ALL_LINEAR.to_owned()],
         };
         let decoder = trainable(engine.cpu(), checkpoint, &lora, options.seed)?;
         let adamw = AdamWOptions {

@@ -4,6 +4,9 @@
 //! S = scale · Q Kᵀ   (masked above the diagonal)      P = softmax(S)      O = P V
 //! dV = Pᵀ dO     dP = dO Vᵀ     dS = P ∘ (dP − rowsum(dP ∘ P))     dQ = scale · dS K     dK = scale · dSᵀ Q
 //! ```
+//! With a soft cap (arXiv 2408.00118) `S = cap · tanh(scale · Q Kᵀ / cap)`, and dS gets the factor `1 − (S / cap)²`. With a sliding window
+//! (arXiv 2004.05150) a query sees the last `window` keys only, and the others cost nothing.
+//!
 //! Rows of Q, K and V lie one token apart by a stride, so that a fused QKV product and a key/value cache are both read in place.
 
 use crate::{
@@ -11,6 +14,7 @@ use crate::{
     math::{exp, lane_sum},
     norm::sum_of_products,
     small::{product, transpose},
+    softcap::{capped, slope},
     softmax::max_body,
 };
 
@@ -25,6 +29,57 @@ pub struct AttentionShape {
     pub head_dim: usize,
     /// Factor on the scores, `1/sqrt(head_dim)` unless a family says otherwise.
     pub scale: f32,
+    /// Bound of the scores, where they have one.
+    pub softcap: Option<f32>,
+    /// Keys that a query sees, its own included.
+    pub window: usize,
+    /// Elements from one query head to the next.
+    pub query_step: usize,
+    /// Elements from one key head to the next, and from one value head to the next.
+    pub kv_step: usize,
+    /// First key in a row of queries, keys and values.
+    pub keys_at: usize,
+    /// First value in such a row.
+    pub values_at: usize,
+}
+
+impl AttentionShape {
+    /// Rows of all queries, then all keys, then all values; every key is seen and scores are not capped.
+    pub fn new(heads: usize, kv_heads: usize, head_dim: usize, scale: f32) -> Self {
+        Self {
+            heads,
+            kv_heads,
+            head_dim,
+            scale,
+            softcap: None,
+            window: usize::MAX,
+            query_step: head_dim,
+            kv_step: head_dim,
+            keys_at: heads * head_dim,
+            values_at: (heads + kv_heads) * head_dim,
+        }
+    }
+
+    /// Rows in which each head's query, key and value lie together, as in GPT-NeoX.
+    pub fn interleaved(heads: usize, head_dim: usize, scale: f32) -> Self {
+        Self {
+            query_step: 3 * head_dim,
+            kv_step: 3 * head_dim,
+            keys_at: head_dim,
+            values_at: 2 * head_dim,
+            ..Self::new(heads, heads, head_dim, scale)
+        }
+    }
+
+    /// Elements of a row of queries, keys and values.
+    pub fn row(&self) -> usize {
+        (self.heads + 2 * self.kv_heads) * self.head_dim
+    }
+
+    /// First key that the query at a position sees.
+    fn oldest(&self, position: usize) -> usize {
+        (position + 1).saturating_sub(self.window)
+    }
 }
 
 /// Queries handled at once, side by side in the lanes of a row of Sᵀ: what is in flight stays in the first caches.
@@ -39,6 +94,8 @@ pub struct AttentionScratch {
     /// Sᵀ, then Pᵀ, and dPᵀ, then dSᵀ, of a block, `[keys × BLOCK]`.
     scores: Vec<f32>,
     other: Vec<f32>,
+    /// What a soft cap makes of a score's gradient, `[keys × BLOCK]`.
+    slopes: Vec<f32>,
 }
 
 fn grown(buffer: &mut Vec<f32>, length: usize) -> &mut [f32] {
@@ -70,14 +127,24 @@ fn softmax<const FMA: bool>(row: &mut [f32], scale: f32) {
     }
 }
 
-/// Softmax down the columns of Sᵀ in place. Lane l sees the first `seen + l` keys, of the others it gets 0.
+/// Softmax down the columns of Sᵀ in place. Lane l sees the last `window` of the first `seen + l` keys, of the others it gets 0.
 #[inline(always)]
-fn softmax_down<const FMA: bool>(scores: &mut [[f32; BLOCK]], seen: usize, scale: f32) {
+fn softmax_down<const FMA: bool>(
+    scores: &mut [[f32; BLOCK]],
+    seen: usize,
+    window: usize,
+    scale: f32,
+) {
+    let hide = |t: usize, row: &mut [f32; BLOCK], value: f32| {
+        if t >= seen {
+            row[..(t + 1 - seen).min(BLOCK)].fill(value);
+        }
+        let last = t.saturating_add(window).saturating_add(1);
+        row[last.saturating_sub(seen).min(BLOCK)..].fill(value);
+    };
     let mut max = [f32::NEG_INFINITY; BLOCK];
     for (t, row) in scores.iter_mut().enumerate() {
-        if t >= seen {
-            row[..(t + 1 - seen).min(BLOCK)].fill(f32::NEG_INFINITY);
-        }
+        hide(t, row, f32::NEG_INFINITY);
         for l in 0..BLOCK {
             max[l] = if row[l] > max[l] { row[l] } else { max[l] };
         }
@@ -87,9 +154,7 @@ fn softmax_down<const FMA: bool>(scores: &mut [[f32; BLOCK]], seen: usize, scale
         for l in 0..BLOCK {
             row[l] = exp::<FMA>((row[l] - max[l]) * scale);
         }
-        if t >= seen {
-            row[..(t + 1 - seen).min(BLOCK)].fill(0.0);
-        }
+        hide(t, row, 0.0);
         for l in 0..BLOCK {
             sum[l] += row[l];
         }
@@ -100,6 +165,18 @@ fn softmax_down<const FMA: bool>(scores: &mut [[f32; BLOCK]], seen: usize, scale
             row[l] *= inverse[l];
         }
     }
+}
+
+/// Caps products of queries and keys where the shape says so, and gives the factor that is still to be applied.
+#[inline(always)]
+fn cap<const FMA: bool>(shape: &AttentionShape, scores: &mut [f32]) -> f32 {
+    let Some(cap) = shape.softcap else {
+        return shape.scale;
+    };
+    for score in scores {
+        *score = capped::<FMA>(*score * shape.scale, cap);
+    }
+    1.0
 }
 
 #[inline(always)]
@@ -120,23 +197,26 @@ fn forward_body<const FMA: bool, const WIDE: bool>(
     let (d, group) = (shape.head_dim, shape.heads / shape.kv_heads);
     let total = first + queries;
     let turned = grown(&mut scratch.queries, d * BLOCK);
-    let scores = grown(&mut scratch.scores, total * BLOCK);
+    let scores = grown(&mut scratch.scores, (total - shape.oldest(first)) * BLOCK);
     for head in 0..shape.heads {
-        let kv = head / group * d;
+        let kv = head / group * shape.kv_step;
         let (k, v) = (&k[kv..], &v[kv..]);
+        let q = &q[head * shape.query_step..];
         if queries == 1 {
             // Generation: one query would leave the lanes empty.
-            let q = &q[head * d..][..d];
-            let scores = &mut scores[..total];
+            let oldest = shape.oldest(first);
+            let (k, live) = (&k[oldest * kv_stride..], total - oldest);
+            let scores = &mut scores[..live];
             for (t, score) in scores.iter_mut().enumerate() {
-                *score = sum_of_products::<FMA>(q, &k[t * kv_stride..][..d]);
+                *score = sum_of_products::<FMA>(&q[..d], &k[t * kv_stride..][..d]);
             }
-            softmax::<FMA>(scores, shape.scale);
+            let scale = cap::<FMA>(shape, scores);
+            softmax::<FMA>(scores, scale);
             product::<FMA, WIDE, false>(
-                [1, d, total],
+                [1, d, live],
                 scores,
-                total,
-                v,
+                live,
+                &v[oldest * kv_stride..],
                 kv_stride,
                 &mut out[head * d..],
                 out_stride,
@@ -146,12 +226,13 @@ fn forward_body<const FMA: bool, const WIDE: bool>(
         }
         for start in (0..queries).step_by(BLOCK) {
             let rows = BLOCK.min(queries - start);
-            let seen = first + start + 1;
-            let live = first + start + rows;
-            turn(rows, d, &q[start * q_stride + head * d..], q_stride, turned);
+            let oldest = shape.oldest(first + start);
+            let seen = first + start + 1 - oldest;
+            let live = first + start + rows - oldest;
+            turn(rows, d, &q[start * q_stride..], q_stride, turned);
             product::<FMA, WIDE, false>(
                 [live, rows.next_multiple_of(16), d],
-                k,
+                &k[oldest * kv_stride..],
                 kv_stride,
                 turned,
                 BLOCK,
@@ -159,13 +240,14 @@ fn forward_body<const FMA: bool, const WIDE: bool>(
                 BLOCK,
                 false,
             );
+            let scale = cap::<FMA>(shape, &mut scores[..live * BLOCK]);
             let (columns, _) = scores[..live * BLOCK].as_chunks_mut();
-            softmax_down::<FMA>(columns, seen, shape.scale);
+            softmax_down::<FMA>(columns, seen, shape.window, scale);
             product::<FMA, WIDE, true>(
                 [rows, d, live],
                 scores,
                 BLOCK,
-                v,
+                &v[oldest * kv_stride..],
                 kv_stride,
                 &mut out[start * out_stride + head * d..],
                 out_stride,
@@ -186,23 +268,24 @@ fn backward_body<const FMA: bool, const WIDE: bool>(
     d_qkv: &mut [f32],
 ) {
     let (d, group) = (shape.head_dim, shape.heads / shape.kv_heads);
-    let (out_stride, keys_at) = (shape.heads * d, shape.heads * d);
-    let values_at = keys_at + shape.kv_heads * d;
-    let stride = values_at + shape.kv_heads * d;
+    let (out_stride, stride) = (shape.heads * d, shape.row());
     let turned = grown(&mut scratch.queries, d * BLOCK);
     let d_turned = grown(&mut scratch.gradients, d * BLOCK);
     let p = grown(&mut scratch.scores, tokens * BLOCK);
     let ds = grown(&mut scratch.other, tokens * BLOCK);
+    let slopes = &mut scratch.slopes;
     for row in d_qkv.chunks_mut(stride).take(tokens) {
-        row[keys_at..].fill(0.0);
+        row[shape.keys_at..].fill(0.0);
     }
     for head in 0..shape.heads {
-        let kv = head / group * d;
-        let (key, value) = (keys_at + kv, values_at + kv);
+        let kv = head / group * shape.kv_step;
         for start in (0..tokens).step_by(BLOCK) {
             let rows = BLOCK.min(tokens - start);
-            let live = start + rows;
-            let at = start * stride + head * d;
+            let oldest = shape.oldest(start);
+            let live = start + rows - oldest;
+            let key = oldest * stride + shape.keys_at + kv;
+            let value = oldest * stride + shape.values_at + kv;
+            let at = start * stride + head * shape.query_step;
             let (q, d_out) = (&qkv[at..], &d_out[start * out_stride + head * d..]);
             turn(rows, d, q, stride, turned);
             turn(rows, d, d_out, out_stride, d_turned);
@@ -219,9 +302,14 @@ fn backward_body<const FMA: bool, const WIDE: bool>(
                     false,
                 );
             }
+            let scale = cap::<FMA>(shape, &mut p[..live * BLOCK]);
+            if let Some(cap) = shape.softcap {
+                slopes.clear();
+                slopes.extend(p[..live * BLOCK].iter().map(|s| slope(*s, cap)));
+            }
             let (p_rows, _) = p[..live * BLOCK].as_chunks_mut::<BLOCK>();
             let (ds_rows, _) = ds[..live * BLOCK].as_chunks_mut::<BLOCK>();
-            softmax_down::<FMA>(p_rows, start + 1, shape.scale);
+            softmax_down::<FMA>(p_rows, start + 1 - oldest, shape.window, scale);
             let mut dot = [0f32; BLOCK];
             for (p, g) in p_rows.iter().zip(ds_rows.iter()) {
                 for l in 0..BLOCK {
@@ -231,6 +319,11 @@ fn backward_body<const FMA: bool, const WIDE: bool>(
             for (p, g) in p_rows.iter().zip(ds_rows) {
                 for l in 0..BLOCK {
                     g[l] = shape.scale * p[l] * (g[l] - dot[l]);
+                }
+            }
+            if shape.softcap.is_some() {
+                for (g, slope) in ds[..live * BLOCK].iter_mut().zip(slopes.iter()) {
+                    *g *= slope;
                 }
             }
             product::<FMA, WIDE, true>(
@@ -270,8 +363,8 @@ versions! {
     pub fn attention = forward_body[WIDE](shape: &AttentionShape, scratch: &mut AttentionScratch, first: usize, queries: usize, q: &[f32], q_stride: usize, k: &[f32], v: &[f32], kv_stride: usize, out: &mut [f32], out_stride: usize)
 }
 versions! {
-    /// The gradient of [`attention`] over a whole sequence (`first` = 0) whose rows hold queries, keys and values one after another.
-    /// `qkv` and `d_qkv` have rows of `(heads + 2·kv_heads)·head_dim`, `d_out` of `heads·head_dim`. `d_qkv` is written, not added to.
+    /// The gradient of [`attention`] over a whole sequence (`first` = 0) whose rows hold queries, keys and values.
+    /// `qkv` and `d_qkv` have rows of [`AttentionShape::row`], `d_out` of `heads·head_dim`. `d_qkv` is written, not added to.
     ///
     /// # Panics
     /// If a slice is too short for its rows.

@@ -15,18 +15,26 @@ mod parallel;
 mod pool;
 mod rope;
 mod small;
+mod softcap;
 mod softmax;
 
 pub use adamw::{AdamWStep, adamw};
 pub use attention::{AttentionScratch, AttentionShape, attention, attention_backward};
 pub use bf16::{narrow, widen};
-pub use gate::{swiglu, swiglu_backward, swiglu_backward_bf16, swiglu_bf16};
+pub use gate::{
+    Activation, activated, activated_backward, activated_backward_bf16, activated_bf16, gated,
+    gated_backward, gated_backward_bf16, gated_bf16,
+};
 pub use isa::{Isa, UnknownIsa};
 pub use matmul::{matmul, matmul_narrow};
 pub use memory::Floats;
-pub use norm::{dot, rms_norm, rms_norm_backward_input, rms_norm_backward_weight};
+pub use norm::{
+    dot, layer_norm, layer_norm_backward_input, layer_norm_backward_weight, rms_norm,
+    rms_norm_backward_input, rms_norm_backward_weight,
+};
 pub use pack::{Form, Packed, pack, pack_with};
 pub use parallel::{for_each_chunk, for_each_chunk2, for_each_chunk3, for_each_range};
 pub use pool::Pool;
 pub use rope::rotate;
+pub use softcap::{soft_cap, soft_cap_backward};
 pub use softmax::{divergence, exp_scaled, log_sum_exp, max, sum_exp};

@@ -4,9 +4,11 @@
 mod support;
 
 use oml_kernels::{
-    AttentionScratch, AttentionShape, attention, attention_backward, divergence, dot, exp_scaled,
-    log_sum_exp, max, narrow, rms_norm, rms_norm_backward_input, rms_norm_backward_weight, rotate,
-    swiglu, swiglu_backward, swiglu_backward_bf16, swiglu_bf16, widen,
+    Activation, AttentionScratch, AttentionShape, activated, activated_backward,
+    activated_backward_bf16, activated_bf16, attention, attention_backward, divergence, dot,
+    exp_scaled, gated, gated_backward, gated_backward_bf16, gated_bf16, layer_norm,
+    layer_norm_backward_input, layer_norm_backward_weight, log_sum_exp, max, narrow, rms_norm,
+    rms_norm_backward_input, rms_norm_backward_weight, rotate, soft_cap, soft_cap_backward, widen,
 };
 use support::available;
 
@@ -63,27 +65,33 @@ fn all(values: &[f64]) -> Vec<(usize, f64)> {
     values.iter().copied().enumerate().collect()
 }
 
-fn norm(x: &[f64], weight: &[f64]) -> Vec<f64> {
+fn norm(x: &[f64], weight: &[f64], offset: f64) -> Vec<f64> {
     let mean = x.iter().map(|x| x * x).sum::<f64>() / x.len() as f64;
     let r = 1.0 / (mean + f64::from(EPS)).sqrt();
-    x.iter().zip(weight).map(|(x, w)| x * r * w).collect()
+    let pairs = x.iter().zip(weight);
+    pairs.map(|(x, w)| x * r * (offset + w)).collect()
 }
 
 #[test]
 fn rms_norm_and_its_gradients() {
-    for n in WIDTHS {
+    for (n, offset) in WIDTHS.into_iter().flat_map(|n| [(n, 0.0), (n, 1.0)]) {
         let (x, weight, dy) = (random(n, 1), random(n, 2), random(n, 3));
         let (wide_x, wide_weight) = (wide(&x), wide(&weight));
-        let y = norm(&wide_x, &wide_weight);
-        let dx = slopes(&x, 0..n, &|x| weighted(&norm(x, &wide_weight), &dy));
-        let dw = slopes(&weight, 0..n, &|w| weighted(&norm(&wide_x, w), &dy));
+        let wide_offset = f64::from(offset);
+        let y = norm(&wide_x, &wide_weight, wide_offset);
+        let dx = slopes(&x, 0..n, &|x| {
+            weighted(&norm(x, &wide_weight, wide_offset), &dy)
+        });
+        let dw = slopes(&weight, 0..n, &|w| {
+            weighted(&norm(&wide_x, w, wide_offset), &dy)
+        });
         for isa in available() {
             let mut out = vec![f32::NAN; n];
-            rms_norm(isa, &x, &weight, EPS, &mut out);
+            rms_norm(isa, &x, &weight, offset, EPS, &mut out);
             check(&format!("{isa} {n} y"), &all(&y), &out, 1e-6);
             // Both gradients are added to what is there.
             let mut out = vec![0.5; n];
-            rms_norm_backward_input(isa, &x, &weight, EPS, &dy, &mut out);
+            rms_norm_backward_input(isa, &x, &weight, offset, EPS, &dy, &mut out);
             out.iter_mut().for_each(|v| *v -= 0.5);
             check(&format!("{isa} {n} dx"), &dx, &out, 2e-6);
             let mut out = vec![0.5; n];
@@ -94,57 +102,183 @@ fn rms_norm_and_its_gradients() {
     }
 }
 
-fn gated(gate: &[f64], up: &[f64]) -> Vec<f64> {
-    let silu = |g: f64| g / (1.0 + (-g).exp());
-    gate.iter().zip(up).map(|(g, u)| silu(*g) * u).collect()
+fn centred(x: &[f64], weight: &[f64], bias: &[f64]) -> Vec<f64> {
+    let n = x.len() as f64;
+    let mean = x.iter().sum::<f64>() / n;
+    let variance = x.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / n;
+    let r = 1.0 / (variance + f64::from(EPS)).sqrt();
+    let pairs = x.iter().zip(weight).zip(bias);
+    pairs.map(|((x, w), b)| (x - mean) * r * w + b).collect()
 }
 
 #[test]
-fn swiglu_and_its_gradients() {
-    for n in WIDTHS {
+fn layer_norm_and_its_gradients() {
+    // Of one element LayerNorm leaves the bias, of two near each other noise.
+    for n in WIDTHS.into_iter().filter(|n| *n > 2) {
+        let (mut x, weight) = (random(n, 30), random(n, 31));
+        x.iter_mut().for_each(|x| *x += 3.0);
+        let (bias, dy) = (random(n, 32), random(n, 33));
+        let (wide_x, wide_weight, wide_bias) = (wide(&x), wide(&weight), wide(&bias));
+        let y = centred(&wide_x, &wide_weight, &wide_bias);
+        let dx = slopes(&x, 0..n, &|x| {
+            weighted(&centred(x, &wide_weight, &wide_bias), &dy)
+        });
+        let dw = slopes(&weight, 0..n, &|w| {
+            weighted(&centred(&wide_x, w, &wide_bias), &dy)
+        });
+        let db = slopes(&bias, 0..n, &|b| {
+            weighted(&centred(&wide_x, &wide_weight, b), &dy)
+        });
+        for isa in available() {
+            let mut out = vec![f32::NAN; n];
+            layer_norm(isa, &x, &weight, &bias, EPS, &mut out);
+            check(&format!("{isa} {n} y"), &all(&y), &out, 2e-6);
+            let mut out = vec![0.5; n];
+            layer_norm_backward_input(isa, &x, &weight, EPS, &dy, &mut out);
+            out.iter_mut().for_each(|v| *v -= 0.5);
+            check(&format!("{isa} {n} dx"), &dx, &out, 4e-6);
+            let (mut first, mut second) = (vec![0.5; n], vec![0.5; n]);
+            layer_norm_backward_weight(isa, &x, EPS, &dy, &mut first, &mut second);
+            for (what, expected, mut got) in [("dw", &dw, first), ("db", &db, second)] {
+                got.iter_mut().for_each(|v| *v -= 0.5);
+                check(&format!("{isa} {n} {what}"), expected, &got, 4e-6);
+            }
+        }
+    }
+}
+
+/// The error function, `2/√π · exp(−x²) · Σ 2ⁿ x²ⁿ⁺¹ / (2n+1)!!`; beyond 6 it is ±1 in f64.
+fn erf(x: f64) -> f64 {
+    if x.abs() > 6.0 {
+        return x.signum();
+    }
+    let (mut term, mut sum) = (x, x);
+    for n in 1..200 {
+        term *= 2.0 * x * x / (2.0 * f64::from(n) + 1.0);
+        sum += term;
+    }
+    sum * (-x * x).exp() * 2.0 / std::f64::consts::PI.sqrt()
+}
+
+const ACTIVATIONS: [Activation; 3] = [Activation::Silu, Activation::Gelu, Activation::GeluTanh];
+
+fn curve(activation: Activation, g: f64) -> f64 {
+    match activation {
+        Activation::Silu => g / (1.0 + (-g).exp()),
+        Activation::Gelu => 0.5 * g * (1.0 + erf(g / 2f64.sqrt())),
+        Activation::GeluTanh => {
+            let inner = (2.0 / std::f64::consts::PI).sqrt() * (g + 0.044715 * g.powi(3));
+            0.5 * g * (1.0 + inner.tanh())
+        }
+    }
+}
+
+#[test]
+fn gated_activations_and_their_gradients() {
+    for (n, activation) in WIDTHS
+        .into_iter()
+        .flat_map(|n| ACTIVATIONS.map(|activation| (n, activation)))
+    {
+        let product = |gate: &[f64], up: &[f64]| -> Vec<f64> {
+            let pairs = gate.iter().zip(up);
+            pairs.map(|(g, u)| curve(activation, *g) * u).collect()
+        };
         let mut gate = random(n, 4);
         gate.iter_mut().step_by(3).for_each(|g| *g *= 20.0);
         let (up, da) = (random(n, 5), random(n, 6));
         let (wide_gate, wide_up) = (wide(&gate), wide(&up));
-        let y = gated(&wide_gate, &wide_up);
-        let d_gate = slopes(&gate, 0..n, &|g| weighted(&gated(g, &wide_up), &da));
-        let d_up = slopes(&up, 0..n, &|u| weighted(&gated(&wide_gate, u), &da));
+        let y = product(&wide_gate, &wide_up);
+        let d_gate = slopes(&gate, 0..n, &|g| weighted(&product(g, &wide_up), &da));
+        let d_up = slopes(&up, 0..n, &|u| weighted(&product(&wide_gate, u), &da));
         for isa in available() {
+            let what = format!("{isa} {activation:?} {n}");
             let mut out = vec![f32::NAN; n];
-            swiglu(isa, &gate, &up, &mut out);
-            check(&format!("{isa} {n} y"), &all(&y), &out, 1e-6);
+            gated(isa, activation, &gate, &up, &mut out);
+            check(&format!("{what} y"), &all(&y), &out, 1e-6);
             let (mut first, mut second) = (vec![f32::NAN; n], vec![f32::NAN; n]);
-            swiglu_backward(isa, &gate, &up, &da, &mut first, &mut second);
-            check(&format!("{isa} {n} dg"), &d_gate, &first, 1e-6);
-            check(&format!("{isa} {n} du"), &d_up, &second, 1e-6);
+            gated_backward(isa, activation, &gate, &up, &da, &mut first, &mut second);
+            check(&format!("{what} dg"), &d_gate, &first, 1e-6);
+            check(&format!("{what} du"), &d_up, &second, 1e-6);
         }
         let (mut gate_bits, mut up_bits) = (vec![0; n], vec![0; n]);
         for isa in available() {
+            let what = format!("{isa} {activation:?} {n} from bf16");
             narrow(isa, &gate, &mut gate_bits);
             narrow(isa, &up, &mut up_bits);
             let (mut gate, mut up) = (vec![0.0; n], vec![0.0; n]);
             widen(isa, &gate_bits, &mut gate);
             widen(isa, &up_bits, &mut up);
             let mut out = [vec![f32::NAN; n], vec![f32::NAN; n]];
-            swiglu(isa, &gate, &up, &mut out[0]);
-            swiglu_bf16(isa, &gate_bits, &up_bits, &mut out[1]);
-            assert_eq!(out[0], out[1], "{isa} {n} from bf16");
+            gated(isa, activation, &gate, &up, &mut out[0]);
+            gated_bf16(isa, activation, &gate_bits, &up_bits, &mut out[1]);
+            assert_eq!(out[0], out[1], "{what}");
             let (mut first, mut second) = (out.clone(), out);
-            swiglu_backward(isa, &gate, &up, &da, &mut first[0], &mut second[0]);
-            swiglu_backward_bf16(
+            let [first_gate, second_gate] = &mut first;
+            let [first_up, second_up] = &mut second;
+            gated_backward(isa, activation, &gate, &up, &da, first_gate, first_up);
+            gated_backward_bf16(
                 isa,
+                activation,
                 &gate_bits,
                 &up_bits,
                 &da,
-                &mut first[1],
-                &mut second[1],
+                second_gate,
+                second_up,
             );
             assert_eq!(
-                (&first[0], &second[0]),
-                (&first[1], &second[1]),
-                "{isa} {n} from bf16"
+                (&first_gate, &first_up),
+                (&second_gate, &second_up),
+                "{what}"
             );
         }
+    }
+}
+
+#[test]
+fn plain_activations_and_their_gradients() {
+    for activation in ACTIVATIONS {
+        let n = 100;
+        let mut x = random(n, 34);
+        x.iter_mut().step_by(3).for_each(|x| *x *= 20.0);
+        let da = random(n, 35);
+        let of = |x: &[f64]| -> Vec<f64> { x.iter().map(|x| curve(activation, *x)).collect() };
+        let dx = slopes(&x, 0..n, &|x| weighted(&of(x), &da));
+        for isa in available() {
+            let what = format!("{isa} {activation:?}");
+            let mut out = vec![f32::NAN; n];
+            activated(isa, activation, &x, &mut out);
+            check(&format!("{what} y"), &all(&of(&wide(&x))), &out, 1e-6);
+            activated_backward(isa, activation, &x, &da, &mut out);
+            check(&format!("{what} dx"), &dx, &out, 1e-6);
+            let mut bits = vec![0; n];
+            narrow(isa, &x, &mut bits);
+            let mut rounded = vec![0.0; n];
+            widen(isa, &bits, &mut rounded);
+            let mut halves = out.clone();
+            activated(isa, activation, &rounded, &mut out);
+            activated_bf16(isa, activation, &bits, &mut halves);
+            assert_eq!(out, halves, "{what}");
+            activated_backward(isa, activation, &rounded, &da, &mut out);
+            activated_backward_bf16(isa, activation, &bits, &da, &mut halves);
+            assert_eq!(out, halves, "{what}");
+        }
+    }
+}
+
+#[test]
+fn soft_caps_and_their_gradient() {
+    let cap = 3.0f32;
+    let (mut x, dy) = (random(100, 36), random(100, 37));
+    x.iter_mut().step_by(3).for_each(|x| *x *= 20.0);
+    let of = |x: &[f64]| -> Vec<f64> { x.iter().map(|x| 3.0 * (x / 3.0).tanh()).collect() };
+    let dx = slopes(&x, 0..100, &|x| weighted(&of(x), &dy));
+    for isa in available() {
+        let mut y = x.clone();
+        soft_cap(isa, &mut y, cap);
+        check(&format!("{isa} y"), &all(&of(&wide(&x))), &y, 1e-6);
+        let mut d = dy.clone();
+        soft_cap_backward(isa, &y, cap, &mut d);
+        check(&format!("{isa} dx"), &dx, &d, 1e-6);
     }
 }
 
@@ -182,55 +316,73 @@ fn rotation_its_inverse_and_its_gradient() {
     }
 }
 
-/// Causal attention of rows `[heads queries | kv_heads keys | kv_heads values]`, the later rows' queries only from `first`.
+/// Causal attention of rows of queries, keys and values, the later rows' queries only from `first`.
 fn attended(shape: &AttentionShape, first: usize, tokens: usize, qkv: &[f64]) -> Vec<f64> {
     let (d, group) = (shape.head_dim, shape.heads / shape.kv_heads);
-    let stride = (shape.heads + 2 * shape.kv_heads) * d;
+    let stride = shape.row();
     let mut out = Vec::with_capacity((tokens - first) * shape.heads * d);
     for t in first..tokens {
         for head in 0..shape.heads {
-            let kv = head / group;
-            let q = &qkv[t * stride + head * d..][..d];
-            let key = |s: usize| &qkv[s * stride + (shape.heads + kv) * d..][..d];
-            let value =
-                |s: usize| &qkv[s * stride + (shape.heads + shape.kv_heads + kv) * d..][..d];
+            let kv = head / group * shape.kv_step;
+            let q = &qkv[t * stride + head * shape.query_step..][..d];
+            let key = |s: usize| &qkv[s * stride + shape.keys_at + kv..][..d];
+            let value = |s: usize| &qkv[s * stride + shape.values_at + kv..][..d];
             let score = |s: usize| {
                 let product: f64 = q.iter().zip(key(s)).map(|(q, k)| q * k).sum();
-                product * f64::from(shape.scale)
+                let score = product * f64::from(shape.scale);
+                match shape.softcap.map(f64::from) {
+                    Some(cap) => cap * (score / cap).tanh(),
+                    None => score,
+                }
             };
-            let scores: Vec<f64> = (0..=t).map(score).collect();
-            let top = scores.iter().fold(f64::NEG_INFINITY, |a, b| a.max(*b));
-            let total: f64 = scores.iter().map(|s| (s - top).exp()).sum();
+            let oldest = (t + 1).saturating_sub(shape.window);
+            let scores: Vec<(usize, f64)> = (oldest..=t).map(|s| (s, score(s))).collect();
+            let top = scores.iter().fold(f64::NEG_INFINITY, |a, b| a.max(b.1));
+            let total: f64 = scores.iter().map(|(_, s)| (s - top).exp()).sum();
             out.extend((0..d).map(|i| {
-                let part = |(s, score): (usize, &f64)| (score - top).exp() * value(s)[i];
-                scores.iter().enumerate().map(part).sum::<f64>() / total
+                let part = |(s, score): &(usize, f64)| (score - top).exp() * value(*s)[i];
+                scores.iter().map(part).sum::<f64>() / total
             }));
         }
     }
     out
 }
 
-const SHAPES: [[usize; 3]; 5] = [[1, 1, 8], [6, 2, 6], [3, 3, 20], [4, 1, 64], [9, 3, 33]];
-
-fn shape([heads, kv_heads, head_dim]: [usize; 3]) -> AttentionShape {
-    AttentionShape {
-        heads,
-        kv_heads,
-        head_dim,
-        scale: 1.0 / (head_dim as f32).sqrt(),
+/// Plain ones of several sizes, then windows of several lengths, soft caps, and heads that lie interleaved.
+fn shapes() -> Vec<AttentionShape> {
+    let plain = |heads, kv_heads, d: usize| {
+        AttentionShape::new(heads, kv_heads, d, 1.0 / (d as f32).sqrt())
+    };
+    let mut shapes = vec![
+        plain(1, 1, 8),
+        plain(6, 2, 6),
+        plain(3, 3, 20),
+        plain(4, 1, 64),
+        plain(9, 3, 33),
+        AttentionShape::interleaved(3, 10, 0.3),
+    ];
+    for (window, softcap) in [(1, None), (5, Some(0.7)), (33, None), (40, Some(2.0))] {
+        shapes.push(AttentionShape {
+            window,
+            softcap,
+            ..plain(4, 2, 6)
+        });
     }
+    shapes.push(AttentionShape {
+        window: 3,
+        softcap: Some(1.0),
+        ..AttentionShape::interleaved(2, 8, 0.4)
+    });
+    shapes
 }
 
 #[test]
 fn attention_and_its_gradient() {
-    for shape in SHAPES.map(shape) {
+    for shape in shapes() {
         // One scratch for all lengths, longest in the middle: what an earlier call left must not matter.
         let mut scratch = AttentionScratch::default();
         for tokens in [1, 2, 31, 65, 32, 33] {
-            let (width, stride) = (
-                shape.heads * shape.head_dim,
-                (shape.heads + 2 * shape.kv_heads) * shape.head_dim,
-            );
+            let (width, stride) = (shape.heads * shape.head_dim, shape.row());
             let (qkv, d_out) = (random(tokens * stride, 10), random(tokens * width, 11));
             let y = attended(&shape, 0, tokens, &wide(&qkv));
             let step = (qkv.len() / 61).max(1);
@@ -240,10 +392,7 @@ fn attention_and_its_gradient() {
             });
             for isa in available() {
                 let what = format!("{isa} {shape:?} {tokens}");
-                let (k, v) = (
-                    &qkv[width..],
-                    &qkv[width + shape.kv_heads * shape.head_dim..],
-                );
+                let (k, v) = (&qkv[shape.keys_at..], &qkv[shape.values_at..]);
                 let mut out = vec![f32::NAN; tokens * width];
                 attention(
                     isa,
@@ -271,7 +420,7 @@ fn attention_and_its_gradient() {
 
 #[test]
 fn attention_of_later_queries_over_a_cache() {
-    for shape in SHAPES.map(shape) {
+    for shape in shapes() {
         let mut scratch = AttentionScratch::default();
         for (first, queries) in [(0, 1), (1, 1), (40, 1), (30, 2), (7, 33), (64, 5)] {
             let (width, kv_width) = (
@@ -285,15 +434,25 @@ fn attention_of_later_queries_over_a_cache() {
             // Keys and values lie in a cache of their own, rows one gap apart.
             let cache_stride = 2 * kv_width + 3;
             let mut cache = vec![f32::NAN; tokens * cache_stride];
+            let d = shape.head_dim;
             for (row, qkv) in cache.chunks_mut(cache_stride).zip(qkv.chunks(stride)) {
-                row[..2 * kv_width].copy_from_slice(&qkv[width..]);
+                for head in 0..shape.kv_heads {
+                    for (to, from) in [(0, shape.keys_at), (kv_width, shape.values_at)] {
+                        let from = &qkv[from + head * shape.kv_step..][..d];
+                        row[to + head * d..][..d].copy_from_slice(from);
+                    }
+                }
             }
+            let cached = AttentionShape {
+                kv_step: d,
+                ..shape
+            };
             for isa in available() {
                 let mut out = vec![f32::NAN; queries * width];
                 let (q, v) = (&qkv[first * stride..], &cache[kv_width..]);
                 attention(
                     isa,
-                    &shape,
+                    &cached,
                     &mut scratch,
                     first,
                     queries,

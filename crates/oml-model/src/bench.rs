@@ -19,8 +19,7 @@ use crate::backend::{Cpu, Directions, Objective};
 use crate::causal::{CausalModel, RequestError, longest_sequence};
 use crate::checkpoint::Checkpoint;
 use crate::decoder::{
-    AdapterSpec, Adapters, Decoder, LoadError, Mode, Sizes, TARGET_MODULES, TrainingSequence,
-    Weights,
+    ALL_LINEAR, AdapterSpec, Adapters, Decoder, LoadError, Mode, Sizes, TrainingSequence, Weights,
 };
 use crate::engine::Engine;
 use crate::train::{AdamWOptions, Pull, Trainer};
@@ -280,7 +279,7 @@ fn adapt(decoder: &mut Decoder<Cpu>) {
     let spec = AdapterSpec {
         rank: LORA_RANK,
         alpha: LORA_ALPHA,
-        target_modules: TARGET_MODULES.map(str::to_owned).to_vec(),
+        target_modules: vec![ALL_LINEAR.to_owned()],
     };
     let mut state = 0u32;
     let mut uniform = || {
@@ -370,7 +369,7 @@ fn linear_weights(sizes: &Sizes) -> Weighed {
     Weighed::new(
         sizes,
         hidden * heads.qkv_width(),
-        hidden * (heads.query_width() + 3 * sizes.intermediate),
+        hidden * (heads.query_width() + sizes.intermediate + sizes.gate.inputs(sizes.intermediate)),
         hidden * sizes.vocabulary,
     )
 }
@@ -407,26 +406,23 @@ fn step_work(sizes: &Sizes, sequences: &[TrainingSequence], lora: bool) -> Work 
 
 #[cfg(test)]
 mod tests {
-    use oml_kernels::AttentionShape;
+    use serde_json::json;
 
     use super::*;
-    use crate::backend::Heads;
+    use crate::config::ModelConfig;
 
     fn smollm2_135m() -> Sizes {
-        let shape = AttentionShape {
-            heads: 9,
-            kv_heads: 3,
-            head_dim: 64,
-            scale: 0.125,
-        };
-        Sizes {
-            hidden: 576,
-            intermediate: 1536,
-            vocabulary: 49_152,
-            layers: 30,
-            heads: Heads { shape },
-            eps: 1e-5,
-        }
+        let config = json!({
+            "model_type": "llama",
+            "hidden_size": 576,
+            "intermediate_size": 1536,
+            "num_hidden_layers": 30,
+            "num_attention_heads": 9,
+            "num_key_value_heads": 3,
+            "vocab_size": 49_152,
+            "max_position_embeddings": 8192,
+        });
+        Sizes::new(&ModelConfig::from_json(config.as_object().unwrap()).unwrap())
     }
 
     #[test]

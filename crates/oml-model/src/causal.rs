@@ -51,7 +51,7 @@ pub enum RequestError {
         index: usize,
         /// Its tokens, those to be generated included.
         got: usize,
-        /// `max_position_embeddings`, or the sliding window where it is smaller.
+        /// `max_position_embeddings`.
         limit: usize,
     },
     /// Two models whose distributions are over different tokens.
@@ -89,12 +89,9 @@ impl From<RequestError> for ModelError {
     }
 }
 
-/// Longest sequence that a model reads: beyond a sliding window attention would have to forget.
+/// Longest sequence that a model reads.
 pub fn longest_sequence(config: &ModelConfig) -> usize {
-    config
-        .sliding_window
-        .unwrap_or(usize::MAX)
-        .min(config.max_position_embeddings)
+    config.max_position_embeddings
 }
 
 /// A frozen decoder on the CPU.

@@ -230,9 +230,16 @@ impl Checkpoint {
             }
             tensors.push(tensor);
         }
-        // a tied head may be stored again, and old files carry the rotary frequencies: both follow from the rest
-        let derived =
-            |name: &str| name == "lm_head.weight" || name.ends_with("rotary_emb.inv_freq");
+        // a tied head may be stored again, and old files carry rotary frequencies and masks: all follow from the rest
+        let head = format!("{}.weight", config.family.names.head);
+        let derived = |name: &str| {
+            let ends = [
+                "rotary_emb.inv_freq",
+                "attention.bias",
+                "attention.masked_bias",
+            ];
+            name == head || ends.iter().any(|end| name.ends_with(end))
+        };
         if let Some(tensor) = found.into_keys().filter(|name| !derived(name)).min() {
             return Err(CheckpointError::UnexpectedTensor {
                 path: path.to_owned(),

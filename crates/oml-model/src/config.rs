@@ -1,14 +1,16 @@
 //! The shape and constants of a model, in the names of Hugging Face's `config.json`.
 //!
-//! One decoder serves every family here: token embedding, then per layer a root-mean-square norm, grouped-query
-//! attention with rotary positions, a second norm and a gated feed-forward block, then a last norm and the output head.
-//! The families differ in which linear maps carry a bias. What the decoder cannot compute (another activation, a
-//! sliding window that alternates, quantised weights) is refused here, before any weight is read.
+//! One decoder serves every [`Family`]: token embedding, then per layer a norm, grouped-query attention with rotary
+//! positions, a second norm and a feed-forward block, then a last norm and the output head. What the decoder cannot
+//! compute (another activation or rope type, quantised weights) is refused here, before any weight is read.
 
 mod error;
+mod family;
 mod rope;
 
 pub use error::ConfigError;
+pub use family::{Family, Names, NormKind};
+pub use oml_kernels::Activation;
 pub use rope::RopeScaling;
 
 use error::Fields;
@@ -23,55 +25,11 @@ const MAX_WIDTH: usize = 1 << 20;
 const MAX_VOCABULARY: usize = 1 << 22;
 const MAX_POSITIONS: usize = 1 << 28;
 
-/// A family of models that the decoder computes; the names are those of `model_type`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ModelType {
-    /// Llama 2 and 3, SmolLM2 and everything of their shape.
-    Llama,
-    /// Mistral's dense models.
-    Mistral,
-    /// Qwen2 and Qwen2.5: biases on query, key and value.
-    Qwen2,
-}
-
-impl ModelType {
-    const ALL: [Self; 3] = [Self::Llama, Self::Mistral, Self::Qwen2];
-
-    /// The name in `model_type`.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Llama => "llama",
-            Self::Mistral => "mistral",
-            Self::Qwen2 => "qwen2",
-        }
-    }
-
-    /// The class named in `architectures`.
-    pub fn architecture(self) -> &'static str {
-        match self {
-            Self::Llama => "LlamaForCausalLM",
-            Self::Mistral => "MistralForCausalLM",
-            Self::Qwen2 => "Qwen2ForCausalLM",
-        }
-    }
-
-    fn parse(name: &str) -> Result<Self, ConfigError> {
-        let known = |family: &Self| family.name() == name;
-        Self::ALL
-            .into_iter()
-            .find(known)
-            .ok_or_else(|| ConfigError::UnknownArchitecture {
-                field: "model_type",
-                got: name.to_owned(),
-            })
-    }
-}
-
 /// The shape and constants of a model. Fields carry the names of `config.json`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ModelConfig {
-    /// The family, which names the architecture too.
-    pub model_type: ModelType,
+    /// The family: `model_type`, and what all its models have in common.
+    pub family: &'static Family,
     /// Width of the residual stream.
     pub hidden_size: usize,
     /// Width inside the feed-forward block.
@@ -88,10 +46,16 @@ pub struct ModelConfig {
     pub vocab_size: usize,
     /// Longest sequence the model was made for.
     pub max_position_embeddings: usize,
-    /// Added to the mean square inside the norms.
+    /// What the feed-forward block does to its gate.
+    pub hidden_act: Activation,
+    /// Added to the mean square (or the variance) inside the norms.
     pub rms_norm_eps: f32,
+    /// Elements of a head that are rotated, even: `partial_rotary_factor` of `head_dim`.
+    pub rotary_dim: usize,
     /// Base of the rotary frequencies.
     pub rope_theta: f64,
+    /// Base of the frequencies in layers with a window, where it is another; these are never stretched.
+    pub rope_local_base_freq: Option<f64>,
     /// How the rotary frequencies are stretched; `None` leaves them as they are.
     pub rope_scaling: Option<RopeScaling>,
     /// The output head is the embedding.
@@ -102,8 +66,17 @@ pub struct ModelConfig {
     pub attention_out_bias: bool,
     /// The feed-forward maps have a bias.
     pub mlp_bias: bool,
-    /// Tokens a position sees behind it, itself included; `None` sees all. The same in every layer.
-    pub sliding_window: Option<usize>,
+    /// Attention's scores are divided by its root; `head_dim` in most families.
+    pub query_pre_attn_scalar: f64,
+    /// Soft cap of attention's scores.
+    pub attn_logit_softcapping: Option<f32>,
+    /// Soft cap of the logits.
+    pub final_logit_softcapping: Option<f32>,
+    /// Attention and the feed-forward block both read the stream before the layer.
+    pub use_parallel_residual: bool,
+    /// Tokens that a position sees in each layer, itself included; `None` sees all. From `sliding_window` and what says
+    /// which layers have it.
+    pub windows: Vec<Option<usize>>,
     /// Token that begins a text.
     pub bos_token_id: Option<u32>,
     /// Tokens that end an answer: those of `config.json`, then those that only `generation_config.json` names.
@@ -120,10 +93,10 @@ impl ModelConfig {
     /// activation or a rope type that the decoder does not compute; quantised weights.
     pub fn from_json(json: &Map<String, Value>) -> Result<Self, ConfigError> {
         let fields = Fields(json);
-        let model_type = ModelType::parse(fields.text("model_type")?)?;
+        let family = Family::parse(fields.text("model_type")?)?;
         if let Some(classes) = json.get("architectures").and_then(Value::as_array)
             && let Some(class) = classes.first().and_then(Value::as_str)
-            && class != model_type.architecture()
+            && class != family.architecture
         {
             return Err(ConfigError::UnknownArchitecture {
                 field: "architectures",
@@ -136,10 +109,6 @@ impl ModelConfig {
                 "none",
                 "quantised weights",
             ));
-        }
-        let activation = fields.optional_text("hidden_act")?.unwrap_or("silu");
-        if activation != "silu" {
-            return Err(ConfigError::value("hidden_act", "silu", activation));
         }
         let heads = fields.size("num_attention_heads", MAX_HEADS)?;
         let hidden_size = fields.size("hidden_size", MAX_WIDTH)?;
@@ -155,23 +124,13 @@ impl ModelConfig {
             }
         };
         let max_position_embeddings = fields.size("max_position_embeddings", MAX_POSITIONS)?;
-        let (rope_theta, rope_scaling) = rope::from_json(json, max_position_embeddings)?;
-        let qkv_and_out = fields.flag("attention_bias")?.unwrap_or(false);
-        let qwen = model_type == ModelType::Qwen2;
-        let llama = model_type == ModelType::Llama;
-        let sliding_window = match model_type {
-            ModelType::Llama => None,
-            ModelType::Mistral => fields.optional_size("sliding_window", MAX_POSITIONS)?,
-            ModelType::Qwen2 if fields.flag("use_sliding_window")?.unwrap_or(false) => {
-                return Err(ConfigError::value("use_sliding_window", "false", "true"));
-            }
-            ModelType::Qwen2 => None,
-        };
-        let config = Self {
-            model_type,
+        let (rope_theta, rope_scaling) = rope::from_json(json, max_position_embeddings, 10_000.0)?;
+        let layers = fields.size("num_hidden_layers", MAX_LAYERS)?;
+        let mut config = Self {
+            family,
             hidden_size,
             intermediate_size: fields.size("intermediate_size", MAX_WIDTH)?,
-            num_hidden_layers: fields.size("num_hidden_layers", MAX_LAYERS)?,
+            num_hidden_layers: layers,
             num_attention_heads: heads,
             num_key_value_heads: fields
                 .optional_size("num_key_value_heads", MAX_HEADS)?
@@ -179,20 +138,84 @@ impl ModelConfig {
             head_dim,
             vocab_size: fields.size("vocab_size", MAX_VOCABULARY)?,
             max_position_embeddings,
+            hidden_act: fields.activation("hidden_act")?.unwrap_or(Activation::Silu),
             rms_norm_eps: fields.number("rms_norm_eps")?.unwrap_or(1e-6) as f32,
+            rotary_dim: head_dim,
             rope_theta,
+            rope_local_base_freq: None,
             rope_scaling,
             tie_word_embeddings: fields.flag("tie_word_embeddings")?.unwrap_or(false),
-            attention_bias: qwen || (llama && qkv_and_out),
-            attention_out_bias: llama && qkv_and_out,
-            mlp_bias: llama && fields.flag("mlp_bias")?.unwrap_or(false),
-            sliding_window,
+            attention_bias: false,
+            attention_out_bias: false,
+            mlp_bias: false,
+            query_pre_attn_scalar: head_dim as f64,
+            attn_logit_softcapping: None,
+            final_logit_softcapping: None,
+            use_parallel_residual: false,
+            windows: vec![None; layers],
             bos_token_id: fields.tokens("bos_token_id")?.first().copied(),
             eos_token_ids: fields.tokens("eos_token_id")?,
             pad_token_id: fields.tokens("pad_token_id")?.first().copied(),
         };
+        family.read(&fields, &mut config)?;
+        if config.rotary_dim == config.head_dim
+            && let Some(part) = fields.rotary_part()?.filter(|part| *part != 1.0)
+        {
+            return Err(ConfigError::value("partial_rotary_factor", "1", part));
+        }
         config.validate()?;
         Ok(config)
+    }
+
+    /// `head_dim`, which has a default of its own in some families, and what follows it.
+    fn set_head_dim(&mut self, fields: &Fields<'_>, default: usize) -> Result<(), ConfigError> {
+        self.head_dim = fields
+            .optional_size("head_dim", MAX_WIDTH)?
+            .unwrap_or(default);
+        self.rotary_dim = self.head_dim;
+        self.query_pre_attn_scalar = self.head_dim as f64;
+        Ok(())
+    }
+
+    /// The rotated part of a head.
+    fn set_rotary_dim(&mut self, part: Option<f64>) -> Result<(), ConfigError> {
+        const FIELD: &str = "partial_rotary_factor";
+        let part = part.unwrap_or(1.0);
+        let rotated = (self.head_dim as f64 * part) as usize;
+        if !(part > 0.0 && part <= 1.0) || rotated < 2 || rotated % 2 != 0 {
+            let expected = format!("an even part of head_dim {}", self.head_dim);
+            return Err(ConfigError::value(FIELD, expected, part));
+        }
+        self.rotary_dim = rotated;
+        Ok(())
+    }
+
+    /// `sliding_window` (`default` where it is absent) in the layers that `layer_types` names, or that `slides` does.
+    fn set_windows(
+        &mut self,
+        fields: &Fields<'_>,
+        default: usize,
+        slides: impl Fn(usize) -> bool,
+    ) -> Result<(), ConfigError> {
+        let window = match fields.has("sliding_window") {
+            true => fields.optional_size("sliding_window", MAX_POSITIONS)?,
+            false => Some(default),
+        };
+        let types = fields.texts("layer_types", self.num_hidden_layers)?;
+        let has_window = |layer: usize| match types.as_ref().map(|types| types[layer]) {
+            None => Ok(slides(layer)),
+            Some("full_attention") => Ok(false),
+            Some("sliding_attention") => Ok(true),
+            Some(other) => Err(ConfigError::value(
+                "layer_types",
+                "full_attention or sliding_attention",
+                other,
+            )),
+        };
+        for layer in 0..self.num_hidden_layers {
+            self.windows[layer] = if has_window(layer)? { window } else { None };
+        }
+        Ok(())
     }
 
     /// Adds the end tokens that only `generation_config.json` names.
@@ -245,12 +268,14 @@ impl ModelConfig {
                 self.rms_norm_eps,
             ));
         }
-        if !(self.rope_theta > 1.0 && self.rope_theta.is_finite()) {
-            return Err(ConfigError::value(
-                "rope_theta",
-                "a number over 1",
-                self.rope_theta,
-            ));
+        let thetas = [
+            ("rope_theta", Some(self.rope_theta)),
+            ("rope_local_base_freq", self.rope_local_base_freq),
+        ];
+        for (field, theta) in thetas {
+            if let Some(theta) = theta.filter(|theta| !(*theta > 1.0 && theta.is_finite())) {
+                return Err(ConfigError::value(field, "a number over 1", theta));
+            }
         }
         let named = [
             ("bos_token_id", self.bos_token_id.as_slice()),
@@ -271,7 +296,8 @@ impl ModelConfig {
         Ok(())
     }
 
-    /// The fields as `config.json` carries them, `dtype` being its name for the stored type.
+    /// The fields as `config.json` carries them, `dtype` being its name for the stored type. Complete for the families
+    /// that GGUF files are read of, Llama and Qwen2: other models' `config.json` is carried along as it was.
     pub fn to_json(&self, dtype: &str) -> Map<String, Value> {
         let eos = match self.eos_token_ids.as_slice() {
             [] => Value::Null,
@@ -279,8 +305,8 @@ impl ModelConfig {
             several => json!(several),
         };
         let fields = json!({
-            "architectures": [self.model_type.architecture()],
-            "model_type": self.model_type.name(),
+            "architectures": [self.family.architecture],
+            "model_type": self.family.model_type,
             "hidden_act": "silu",
             "hidden_size": self.hidden_size,
             "intermediate_size": self.intermediate_size,
@@ -304,17 +330,11 @@ impl ModelConfig {
             Value::Object(fields) => fields,
             _ => Map::new(),
         };
-        match self.model_type {
-            ModelType::Llama => {
-                fields.insert("attention_bias".into(), json!(self.attention_bias));
-                fields.insert("mlp_bias".into(), json!(self.mlp_bias));
-            }
-            ModelType::Mistral => {
-                fields.insert("sliding_window".into(), json!(self.sliding_window));
-            }
-            ModelType::Qwen2 => {
-                fields.insert("use_sliding_window".into(), json!(false));
-            }
+        if self.family.model_type == "qwen2" {
+            fields.insert("use_sliding_window".into(), json!(false));
+        } else {
+            fields.insert("attention_bias".into(), json!(self.attention_bias));
+            fields.insert("mlp_bias".into(), json!(self.mlp_bias));
         }
         fields
     }
@@ -324,35 +344,64 @@ impl ModelConfig {
         let (hidden, inner) = (self.hidden_size, self.intermediate_size);
         let queries = self.num_attention_heads * self.head_dim;
         let keys = self.num_key_value_heads * self.head_dim;
-        let maps = [
-            ("self_attn.q_proj", queries, hidden, self.attention_bias),
-            ("self_attn.k_proj", keys, hidden, self.attention_bias),
-            ("self_attn.v_proj", keys, hidden, self.attention_bias),
-            ("self_attn.o_proj", hidden, queries, self.attention_out_bias),
-            ("mlp.gate_proj", inner, hidden, self.mlp_bias),
-            ("mlp.up_proj", inner, hidden, self.mlp_bias),
-            ("mlp.down_proj", hidden, inner, self.mlp_bias),
+        let (family, names) = (self.family, &self.family.names);
+        let with_bias = |name: String, shape: Vec<usize>, bias: bool| {
+            let rows = shape[0];
+            let bias = bias.then(|| (format!("{name}.bias"), vec![rows]));
+            [(format!("{name}.weight"), shape)].into_iter().chain(bias)
+        };
+        let norm = |name: String| with_bias(name, vec![hidden], family.norm == NormKind::Layer);
+        let map = |name: &str, rows, columns, bias| (name.to_owned(), vec![rows, columns], bias);
+        let mut maps = Vec::new();
+        for (name, rows) in family.qkv_parts(queries, keys) {
+            maps.push(map(name, rows, hidden, self.attention_bias));
+        }
+        maps.push(map(names.o, hidden, queries, self.attention_out_bias));
+        for (name, rows) in family.up_parts(inner) {
+            maps.push(map(name, rows, hidden, self.mlp_bias));
+        }
+        maps.push(map(names.down, hidden, inner, self.mlp_bias));
+        let norms = [
+            Some(names.attention_norm),
+            names.attention_out_norm,
+            Some(names.mlp_norm),
+            names.mlp_out_norm,
         ];
-        let mut shapes = vec![(
-            "model.embed_tokens.weight".to_owned(),
+
+        let embedding = (
+            format!("{}.weight", names.embedding),
             vec![self.vocab_size, hidden],
-        )];
+        );
+        let mut shapes = vec![embedding];
         for layer in 0..self.num_hidden_layers {
-            let name = |part: &str| format!("model.layers.{layer}.{part}");
-            shapes.push((name("input_layernorm.weight"), vec![hidden]));
-            shapes.push((name("post_attention_layernorm.weight"), vec![hidden]));
-            for (map, rows, columns, bias) in maps {
-                shapes.push((name(&format!("{map}.weight")), vec![rows, columns]));
-                if bias {
-                    shapes.push((name(&format!("{map}.bias")), vec![rows]));
-                }
+            let name = |part: &str| format!("{}.{layer}.{part}", names.layers);
+            for part in norms.into_iter().flatten() {
+                shapes.extend(norm(name(part)));
+            }
+            for part in names.head_norms.into_iter().flatten() {
+                shapes.extend(with_bias(name(part), vec![self.head_dim], false));
+            }
+            for (part, shape, bias) in &maps {
+                shapes.extend(with_bias(name(part), shape.clone(), *bias));
             }
         }
-        shapes.push(("model.norm.weight".to_owned(), vec![hidden]));
+        shapes.extend(norm(names.final_norm.to_owned()));
         if !self.tie_word_embeddings {
-            shapes.push(("lm_head.weight".to_owned(), vec![self.vocab_size, hidden]));
+            let head = format!("{}.weight", names.head);
+            shapes.push((head, vec![self.vocab_size, hidden]));
         }
         shapes
+    }
+
+    /// The name of the tensor that is the output head: the embedding's where they are tied.
+    pub fn head_tensor(&self) -> String {
+        let names = &self.family.names;
+        let name = if self.tie_word_embeddings {
+            names.embedding
+        } else {
+            names.head
+        };
+        format!("{name}.weight")
     }
 }
 

@@ -8,7 +8,38 @@
 
 mod cpu;
 
+use oml_kernels::Activation;
+
+use crate::config::NormKind;
+
 pub use cpu::{Compact, Cpu, Operand, Weight};
+
+/// A norm whose weight's values start at `weight`; those of a LayerNorm's bias follow them.
+#[derive(Clone, Copy, Debug)]
+pub struct Norm {
+    /// First value of the weight in the flat buffer.
+    pub weight: usize,
+    /// How it is computed.
+    pub kind: NormKind,
+    /// Added to the mean square or the variance.
+    pub eps: f32,
+}
+
+/// What happens between the two halves of a feed-forward block.
+#[derive(Clone, Copy, Debug)]
+pub struct Gate {
+    /// The activation.
+    pub activation: Activation,
+    /// Its rows are gate and up, and the activated gate is multiplied with up.
+    pub gated: bool,
+}
+
+impl Gate {
+    /// Columns before the activation for `width` after it.
+    pub fn inputs(&self, width: usize) -> usize {
+        if self.gated { 2 * width } else { width }
+    }
+}
 
 /// What a [`Backend::Operand`] will be multiplied with; a backend may lay it out differently for each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -139,12 +170,14 @@ pub enum Upstream<'a, Be: Backend + ?Sized> {
         /// The factor.
         scale: f32,
     },
-    /// The gradient of [`Backend::swiglu`], formed where it is read: `d_act` `[T, outputs/2]` at `gate_up` `[T, outputs]`.
-    Gated {
+    /// The gradient of [`Backend::activate`], formed where it is read: `d_act` `[T, I]` at `up` `[T, outputs]`.
+    Activated {
         /// Gate and up.
-        gate_up: &'a Be::Compact,
+        up: &'a Be::Compact,
         /// Gradient of the activation.
         d_act: &'a Be::Buffer,
+        /// The activation.
+        gate: Gate,
     },
 }
 
@@ -191,60 +224,82 @@ pub trait Backend {
     /// Copies a part of a buffer to the host.
     fn download(&mut self, source: &Self::Buffer, offset: usize, target: &mut [f32]);
 
-    /// `x[t] = table[ids[t]]`, x `[T, H]`.
+    /// `x[t] = scale · table[ids[t]]`, x `[T, H]`.
     fn embed(
         &mut self,
         ids: &[u32],
         table: &Self::Weight,
         parameters: &Self::Buffer,
+        scale: f32,
         x: &mut Self::Buffer,
     );
-    /// `d_table[ids[t]] += dx[t]`; never overwrites.
+    /// `d_table[ids[t]] += scale · dx[t]`; never overwrites.
     fn embed_backward(
         &mut self,
         ids: &[u32],
         width: usize,
         dx: &Self::Buffer,
+        scale: f32,
         gradients: &mut Self::Buffer,
         offset: usize,
     );
 
-    /// RMSNorm of `rows` rows of `x` into an operand; the weight's `width` values start at `offset`.
-    #[allow(clippy::too_many_arguments)]
-    fn rms_norm(
+    /// The norm of `rows` rows of `x` into an operand.
+    fn norm(
         &mut self,
         x: &Self::Buffer,
         rows: usize,
         width: usize,
         parameters: &Self::Buffer,
-        offset: usize,
-        eps: f32,
+        norm: &Norm,
         y: &mut Self::Operand,
     );
-    /// RMSNorm of `rows` rows of `x` into a buffer.
+    /// The norm of `rows` rows of `x` into a buffer, or added to it.
     #[allow(clippy::too_many_arguments)]
-    fn rms_norm_rows(
+    fn norm_rows(
         &mut self,
         x: &Self::Buffer,
         rows: usize,
         width: usize,
         parameters: &Self::Buffer,
-        offset: usize,
-        eps: f32,
+        norm: &Norm,
         y: &mut Self::Buffer,
+        accumulate: bool,
     );
-    /// Adds to `dx` the input gradient of RMSNorm for `dy`.
+    /// Adds to `dx` the input gradient of a norm for `dy`. The target is that of the weight; a bias' gradient follows it.
     #[allow(clippy::too_many_arguments)]
-    fn rms_norm_backward(
+    fn norm_backward(
         &mut self,
         x: &Self::Buffer,
         rows: usize,
         width: usize,
         parameters: &Self::Buffer,
-        offset: usize,
-        eps: f32,
+        norm: &Norm,
         dy: &Self::Buffer,
         dx: &mut Self::Buffer,
+        d_weight: Option<Target<'_, Self::Buffer>>,
+    );
+    /// The norm of every query and every key head of `qkv` in place, `norm` being that of queries; the weight for keys follows
+    /// that for queries. What was there before goes into `kept`, rounded.
+    fn head_norms(
+        &mut self,
+        qkv: &mut Self::Buffer,
+        rows: usize,
+        heads: &Heads,
+        parameters: &Self::Buffer,
+        norm: &Norm,
+        kept: Option<&mut Self::Compact>,
+    );
+    /// The gradient of [`Backend::head_norms`] in place; `qkv` is what was there before.
+    #[allow(clippy::too_many_arguments)]
+    fn head_norms_backward(
+        &mut self,
+        qkv: &Self::Compact,
+        rows: usize,
+        heads: &Heads,
+        parameters: &Self::Buffer,
+        norm: &Norm,
+        d_qkv: &mut Self::Buffer,
         d_weight: Option<Target<'_, Self::Buffer>>,
     );
 
@@ -364,19 +419,27 @@ pub trait Backend {
         out: &mut Self::Buffer,
     );
 
-    /// SwiGLU of `gate_up` `[T, 2·width]` (gate first) into an operand.
-    fn swiglu(&mut self, gate_up: &Self::Compact, rows: usize, width: usize, y: &mut Self::Operand);
-    /// The gradient of [`Backend::swiglu`]: `d_act` `[T, width]` to `d_gate_up` `[T, 2·width]`.
-    fn swiglu_backward(
+    /// The activation of `up` `[T, gate.inputs(width)]` (gate first) into an operand `[T, width]`.
+    fn activate(
         &mut self,
-        gate_up: &Self::Compact,
+        up: &Self::Compact,
         rows: usize,
         width: usize,
+        gate: Gate,
+        y: &mut Self::Operand,
+    );
+    /// The gradient of [`Backend::activate`]: `d_act` `[T, width]` to `d_up` `[T, gate.inputs(width)]`.
+    fn activate_backward(
+        &mut self,
+        up: &Self::Compact,
+        rows: usize,
+        width: usize,
+        gate: Gate,
         d_act: &Self::Buffer,
-        d_gate_up: &mut Self::Buffer,
+        d_up: &mut Self::Buffer,
     );
 
-    /// Head and loss in one: for each row of `hidden` `[R, H]` its loss, and where `d_hidden` is given the gradients of the weighted sum.
+    /// Head, soft cap and loss in one: for each row of `hidden` `[R, H]` its loss, and where `d_hidden` is given the gradients of the weighted sum.
     #[allow(clippy::too_many_arguments)]
     fn head_loss(
         &mut self,
@@ -384,6 +447,7 @@ pub trait Backend {
         objectives: &[Objective],
         head: &Self::Weight,
         parameters: &Self::Buffer,
+        softcap: Option<f32>,
         teacher: Option<Teacher<'_, Self>>,
         d_hidden: Option<&mut Self::Buffer>,
         d_head: Option<Target<'_, Self::Buffer>>,
@@ -395,6 +459,7 @@ pub trait Backend {
         rows: usize,
         head: &Self::Weight,
         parameters: &Self::Buffer,
+        softcap: Option<f32>,
         visit: &(dyn Fn(usize, &[f32]) + Sync),
     );
 
@@ -414,7 +479,7 @@ pub trait Backend {
 /// Head counts and sizes of an attention layer.
 #[derive(Clone, Copy, Debug)]
 pub struct Heads {
-    /// Query heads, key/value heads, elements of a head, and the factor on the scores.
+    /// Heads, how they lie in a row, what a query sees, and what happens to the scores.
     pub shape: oml_kernels::AttentionShape,
 }
 
@@ -429,13 +494,29 @@ impl Heads {
         self.shape.kv_heads * self.shape.head_dim
     }
 
-    /// Columns of a fused QKV product: queries, keys, values.
+    /// Columns of a fused QKV product.
     pub fn qkv_width(&self) -> usize {
-        self.query_width() + 2 * self.kv_width()
+        self.shape.row()
+    }
+
+    /// The same heads where a query sees the last `window` keys.
+    pub fn with_window(mut self, window: Option<usize>) -> Self {
+        self.shape.window = window.unwrap_or(usize::MAX);
+        self
+    }
+
+    /// Where the query heads begin in a row, then where the key heads do.
+    pub(crate) fn queries_and_keys(&self) -> [impl Iterator<Item = usize> + use<>; 2] {
+        let shape = self.shape;
+        let starts = |count, first, step| (0..count).map(move |head| first + head * step);
+        [
+            starts(shape.heads, 0, shape.query_step),
+            starts(shape.kv_heads, shape.keys_at, shape.kv_step),
+        ]
     }
 }
 
-/// Cosines and sines of every position, `[positions, head_dim/2]` each, on the host.
+/// Cosines and sines of every position, `[positions, rotary_dim/2]` each, on the host.
 #[derive(Clone, Debug, Default)]
 pub struct RopeTable {
     inverse_frequencies: Vec<f32>,

@@ -2,6 +2,7 @@
 
 use std::fmt::Display;
 
+use oml_kernels::Activation;
 use serde_json::{Map, Value};
 use thiserror::Error;
 
@@ -25,9 +26,9 @@ pub enum ConfigError {
         got: String,
     },
     /// The model belongs to a family that the decoder does not compute.
-    #[error("{field}: expected one of llama, mistral, qwen2, got {got}")]
+    #[error("{field}: expected one of {}, got {got}", super::family::listed())]
     UnknownArchitecture {
-        /// `model_type`, `architectures` or `general.architecture`.
+        /// `model_type` or `architectures`.
         field: &'static str,
         /// What is there.
         got: String,
@@ -72,6 +73,11 @@ impl<'a> Fields<'a> {
         self.0.get(field).filter(|value| !value.is_null())
     }
 
+    /// Whether the field is there, be it `null`.
+    pub(super) fn has(&self, field: &str) -> bool {
+        self.0.contains_key(field)
+    }
+
     pub(super) fn present(&self, field: &str) -> bool {
         self.get(field).is_some()
     }
@@ -113,6 +119,75 @@ impl<'a> Fields<'a> {
                     .ok_or_else(|| ConfigError::value(field, "a number", value))
             })
             .transpose()
+    }
+
+    pub(super) fn activation(
+        &self,
+        field: &'static str,
+    ) -> Result<Option<Activation>, ConfigError> {
+        let activation = |name| match name {
+            "silu" => Ok(Activation::Silu),
+            "gelu" => Ok(Activation::Gelu),
+            "gelu_pytorch_tanh" | "gelu_new" => Ok(Activation::GeluTanh),
+            other => {
+                let known = "one of silu, gelu, gelu_pytorch_tanh, gelu_new";
+                Err(ConfigError::value(field, known, other))
+            }
+        };
+        self.optional_text(field)?.map(activation).transpose()
+    }
+
+    /// A number over zero and up to a million.
+    pub(super) fn positive(&self, field: &'static str) -> Result<Option<f64>, ConfigError> {
+        match self.number(field)? {
+            Some(number) if !(number > 0.0 && number <= 1e6) => Err(ConfigError::value(
+                field,
+                "a number over 0 and at most 1000000",
+                number,
+            )),
+            number => Ok(number),
+        }
+    }
+
+    /// A soft cap: `default` where the field is absent, none where it is `null`.
+    pub(super) fn cap(
+        &self,
+        field: &'static str,
+        default: Option<f32>,
+    ) -> Result<Option<f32>, ConfigError> {
+        if !self.has(field) {
+            return Ok(default);
+        }
+        Ok(self.positive(field)?.map(|cap| cap as f32))
+    }
+
+    /// `partial_rotary_factor`, from the rope's object or from beside it.
+    pub(super) fn rotary_part(&self) -> Result<Option<f64>, ConfigError> {
+        const FIELD: &str = "partial_rotary_factor";
+        let rope = ["rope_parameters", "rope_scaling"]
+            .into_iter()
+            .find_map(|name| self.get(name)?.as_object());
+        match rope.map(|rope| Fields(rope).number(FIELD)).transpose()? {
+            Some(Some(part)) => Ok(Some(part)),
+            _ => self.number(FIELD),
+        }
+    }
+
+    /// A list of `count` texts.
+    pub(super) fn texts(
+        &self,
+        field: &'static str,
+        count: usize,
+    ) -> Result<Option<Vec<&'a str>>, ConfigError> {
+        let Some(value) = self.get(field) else {
+            return Ok(None);
+        };
+        let texts = value
+            .as_array()
+            .and_then(|list| list.iter().map(Value::as_str).collect::<Option<Vec<_>>>())
+            .filter(|texts| texts.len() == count);
+        let wrong = || ConfigError::value(field, format!("a list of {count} texts"), value);
+        texts.map(Some).ok_or_else(wrong)
     }
 
     /// A factor on frequencies, angles or attention: from a thousandth to a thousand.

@@ -1,6 +1,6 @@
 //! Rotary position frequencies and the ways in which models stretch them to longer contexts.
 //!
-//! Plain: `f_i = theta^(-2i/d)`, `i = 0..d/2`, `d = head_dim`, in radians per position. Scaled: `linear` divides every
+//! Plain: `f_i = theta^(-2i/d)`, `i = 0..d/2`, `d = rotary_dim`, in radians per position. Scaled: `linear` divides every
 //! `f_i` by a factor; `dynamic` raises theta once a sequence is longer than the model was made for (NTK-aware);
 //! `llama3` divides only long wavelengths, with a ramp between two bounds; `yarn` (Peng et al., 2023, arXiv:2309.00071)
 //! blends plain and divided frequencies along a ramp and scales cosine and sine by an attention factor. Steps and
@@ -116,28 +116,26 @@ impl RopeScaling {
 pub(super) fn from_json(
     json: &Map<String, Value>,
     max_position_embeddings: usize,
+    default_theta: f64,
 ) -> Result<(f64, Option<RopeScaling>), ConfigError> {
-    const DEFAULT_THETA: f64 = 10_000.0;
     let object = |field: &'static str| match json.get(field) {
         None | Some(Value::Null) => Ok(None),
         Some(Value::Object(object)) => Ok(Some(object)),
         Some(other) => Err(ConfigError::value(field, "an object", other)),
     };
-    whole_rotation(&Fields(json))?;
     let theta = Fields(json).number("rope_theta")?;
     let Some(rope) = object("rope_parameters")?.or(object("rope_scaling")?) else {
-        return Ok((theta.unwrap_or(DEFAULT_THETA), None));
+        return Ok((theta.unwrap_or(default_theta), None));
     };
     let fields = Fields(rope);
     let theta = fields
         .number("rope_theta")?
         .or(theta)
-        .unwrap_or(DEFAULT_THETA);
+        .unwrap_or(default_theta);
     let (field, kind) = match fields.optional_text("rope_type")? {
         Some(kind) => ("rope_type", kind),
         None => ("type", fields.optional_text("type")?.unwrap_or("default")),
     };
-    whole_rotation(&fields)?;
     let factor = || {
         let factor = fields
             .number("factor")?
@@ -213,16 +211,49 @@ fn stretch(factor: f64) -> Result<f64, ConfigError> {
     Err(ConfigError::value("factor", expected, factor))
 }
 
-/// All of a head is rotated.
-fn whole_rotation(fields: &Fields<'_>) -> Result<(), ConfigError> {
-    match fields.number("partial_rotary_factor")? {
-        Some(part) if part != 1.0 => Err(ConfigError::value("partial_rotary_factor", "1", part)),
-        _ => Ok(()),
-    }
-}
-
 impl ModelConfig {
-    /// Angle per position of each rotary pair (`head_dim / 2` values, radians) and the factor on cosine and sine,
+    /// The rotary frequencies of Gemma 3: those of the layers without a window, and those of the layers with one.
+    pub(super) fn set_two_ropes(
+        &mut self,
+        fields: &Fields<'_>,
+        default_theta: f64,
+        default_local: f64,
+    ) -> Result<(), ConfigError> {
+        let positions = self.max_position_embeddings;
+        let both = fields.0.get("rope_parameters").and_then(Value::as_object);
+        // transformers 5 keeps one object per type of layer
+        let of = |kind: &str| {
+            let object = both.and_then(|both| both.get(kind))?;
+            Some(Map::from_iter([(
+                "rope_parameters".to_owned(),
+                object.clone(),
+            )]))
+        };
+        let whole = of("full_attention");
+        let whole = whole.as_ref().unwrap_or(fields.0);
+        (self.rope_theta, self.rope_scaling) = from_json(whole, positions, default_theta)?;
+        let local = match of("sliding_attention") {
+            None => fields.number("rope_local_base_freq")?,
+            Some(local) => {
+                let (theta, scaling) = from_json(&local, positions, default_local)?;
+                if scaling.is_some() {
+                    let field = "rope_parameters.sliding_attention";
+                    return Err(ConfigError::value(field, "the default type", "another"));
+                }
+                Some(theta)
+            }
+        };
+        self.rope_local_base_freq = Some(local.unwrap_or(default_local));
+        Ok(())
+    }
+
+    /// [`ModelConfig::inverse_frequencies`] of the layers with a window, where these have their own.
+    pub fn local_inverse_frequencies(&self) -> Option<Vec<f32>> {
+        let theta = self.rope_local_base_freq?;
+        Some(frequencies(theta, self.rotary_dim))
+    }
+
+    /// Angle per position of each rotary pair (`rotary_dim / 2` values, radians) and the factor on cosine and sine,
     /// for sequences within `max_position_embeddings`.
     pub fn inverse_frequencies(&self) -> (Vec<f32>, f32) {
         self.inverse_frequencies_at(self.max_position_embeddings)
@@ -230,7 +261,7 @@ impl ModelConfig {
 
     /// The same for a sequence of `tokens` positions; only `dynamic` scaling depends on it.
     pub fn inverse_frequencies_at(&self, tokens: usize) -> (Vec<f32>, f32) {
-        let plain = || frequencies(self.rope_theta, self.head_dim);
+        let plain = || frequencies(self.rope_theta, self.rotary_dim);
         match &self.rope_scaling {
             None => (plain(), 1.0),
             Some(RopeScaling::Linear { factor }) => {
@@ -239,9 +270,9 @@ impl ModelConfig {
             Some(RopeScaling::Dynamic { factor }) => {
                 let most = self.max_position_embeddings as f64;
                 let length = (tokens as f64).max(most);
-                let width = self.head_dim as f64;
+                let width = self.rotary_dim as f64;
                 let raise = (factor * length / most - (factor - 1.0)).powf(width / (width - 2.0));
-                (frequencies(self.rope_theta * raise, self.head_dim), 1.0)
+                (frequencies(self.rope_theta * raise, self.rotary_dim), 1.0)
             }
             Some(RopeScaling::Llama3 {
                 factor,
@@ -284,7 +315,7 @@ impl ModelConfig {
             truncate,
         } = scaling
         else {
-            return (frequencies(self.rope_theta, self.head_dim), 1.0);
+            return (frequencies(self.rope_theta, self.rotary_dim), 1.0);
         };
         let scale = |weight: f64| {
             if *factor <= 1.0 {
@@ -297,7 +328,7 @@ impl ModelConfig {
             (Some(some), Some(all)) if *some != 0.0 && *all != 0.0 => scale(*some) / scale(*all),
             _ => scale(1.0),
         });
-        let width = self.head_dim as f64;
+        let width = self.rotary_dim as f64;
         let context = *original_max_position_embeddings as f64;
         let dimension = |rotations: f64| {
             width * (context / (rotations * 2.0 * PI)).ln() / (2.0 * self.rope_theta.ln())
@@ -315,19 +346,19 @@ impl ModelConfig {
             let keep = 1.0 - ramp;
             1.0 / (*factor as f32 * period) * (1.0 - keep) + 1.0 / period * keep
         };
-        let pairs = periods(self.rope_theta, self.head_dim).enumerate();
+        let pairs = periods(self.rope_theta, self.rotary_dim).enumerate();
         (pairs.map(blend).collect(), attention as f32)
     }
 }
 
 /// `theta^(2i/d)`: positions per radian.
-fn periods(theta: f64, head_dim: usize) -> impl Iterator<Item = f32> {
-    let exponent = move |pair: usize| (2 * pair) as f32 / head_dim as f32;
-    (0..head_dim / 2).map(move |pair| theta.powf(f64::from(exponent(pair))) as f32)
+fn periods(theta: f64, rotary_dim: usize) -> impl Iterator<Item = f32> {
+    let exponent = move |pair: usize| (2 * pair) as f32 / rotary_dim as f32;
+    (0..rotary_dim / 2).map(move |pair| theta.powf(f64::from(exponent(pair))) as f32)
 }
 
-fn frequencies(theta: f64, head_dim: usize) -> Vec<f32> {
-    periods(theta, head_dim)
+fn frequencies(theta: f64, rotary_dim: usize) -> Vec<f32> {
+    periods(theta, rotary_dim)
         .map(|period| 1.0 / period)
         .collect()
 }

@@ -62,7 +62,7 @@ fn a_written_configuration_reads_the_same() {
         json!({"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 128, "mscale": 0.7}),
     ];
     for scaling in scalings {
-        for family in ["llama", "mistral", "qwen2"] {
+        for family in ["llama", "qwen2"] {
             let changes =
                 json!({"model_type": family, "architectures": null, "rope_scaling": scaling});
             let config = with(changes).unwrap();
@@ -108,6 +108,66 @@ fn families_differ_in_their_biases() {
     );
 }
 
+fn windows(changes: Value) -> Vec<Option<usize>> {
+    with(changes).unwrap().windows
+}
+
+#[test]
+fn families_differ_in_their_windows() {
+    let of = |family: &str, mut changes: Value| {
+        changes["model_type"] = json!(family);
+        changes["architectures"] = json!(null);
+        changes["num_hidden_layers"] = json!(4);
+        windows(changes)
+    };
+    let seven = json!({"sliding_window": 7});
+    assert_eq!(of("llama", seven.clone()), [None; 4]);
+    assert_eq!(of("mistral", seven.clone()), [Some(7); 4]);
+    assert_eq!(of("mistral", json!({})), [Some(4096); 4]);
+    assert_eq!(of("mistral", json!({"sliding_window": null})), [None; 4]);
+    assert_eq!(of("qwen2", seven.clone()), [None; 4]);
+    let upper = json!({"use_sliding_window": true, "sliding_window": 7, "max_window_layers": 3});
+    assert_eq!(of("qwen2", upper), [None, None, None, Some(7)]);
+    let listed = json!({"use_sliding_window": true, "sliding_window": 7, "layer_types":
+        ["sliding_attention", "full_attention", "full_attention", "sliding_attention"]});
+    assert_eq!(of("qwen3", listed), [Some(7), None, None, Some(7)]);
+    assert_eq!(of("phi3", json!({})), [None; 4]);
+    assert_eq!(of("phi3", seven.clone()), [Some(7); 4]);
+    assert_eq!(of("gemma2", seven.clone()), [Some(7), None, Some(7), None]);
+    let third = json!({"sliding_window": 7, "sliding_window_pattern": 3});
+    assert_eq!(of("gemma3_text", third), [Some(7), Some(7), None, Some(7)]);
+    assert_eq!(of("gpt_neox", seven), [None; 4]);
+}
+
+#[test]
+fn gemma_3_has_two_sets_of_frequencies() {
+    let gemma = |mut changes: Value| {
+        changes["model_type"] = json!("gemma3_text");
+        changes["architectures"] = json!(null);
+        with(changes).unwrap()
+    };
+    let old = gemma(json!({"rope_theta": 5e5, "rope_local_base_freq": 200.0,
+        "rope_scaling": {"rope_type": "linear", "factor": 8.0}}));
+    let new = gemma(json!({"rope_theta": null, "rope_parameters": {
+        "full_attention": {"rope_type": "linear", "factor": 8.0, "rope_theta": 5e5},
+        "sliding_attention": {"rope_type": "default", "rope_theta": 200.0}}}));
+    assert_eq!(old, new);
+    assert_eq!(
+        (old.rope_theta, old.rope_local_base_freq),
+        (5e5, Some(200.0))
+    );
+    let local = old.local_inverse_frequencies().unwrap();
+    assert_eq!(local.len(), 128);
+    assert_eq!(local[64], 1.0 / 200f32.sqrt());
+    let default = gemma(json!({"rope_theta": null}));
+    assert_eq!(
+        (default.rope_theta, default.rope_local_base_freq),
+        (1e6, Some(1e4))
+    );
+}
+
+const FAMILIES: &str = "gemma, gemma2, gemma3_text, gpt_neox, llama, mistral, phi3, qwen2, qwen3";
+
 #[test]
 fn every_fault_has_its_message() {
     let faults = [
@@ -138,15 +198,15 @@ fn every_fault_has_its_message() {
         ),
         (
             json!({"model_type": "gpt2"}),
-            "model_type: expected one of llama, mistral, qwen2, got gpt2",
+            "model_type: expected one of {FAMILIES}, got gpt2",
         ),
         (
             json!({"architectures": ["LlamaForSequenceClassification"]}),
-            "architectures: expected one of llama, mistral, qwen2, got LlamaForSequenceClassification",
+            "architectures: expected one of {FAMILIES}, got LlamaForSequenceClassification",
         ),
         (
-            json!({"hidden_act": "gelu"}),
-            "hidden_act: expected silu, got gelu",
+            json!({"hidden_act": "relu"}),
+            "hidden_act: expected one of silu, gelu, gelu_pytorch_tanh, gelu_new, got relu",
         ),
         (
             json!({"quantization_config": {}}),
@@ -209,11 +269,46 @@ fn every_fault_has_its_message() {
             "partial_rotary_factor: expected 1, got 0.5",
         ),
         (
-            json!({"model_type": "qwen2", "architectures": null, "use_sliding_window": true}),
-            "use_sliding_window: expected false, got true",
+            json!({"model_type": "mixtral"}),
+            "model_type: expected one of {FAMILIES}, got mixtral",
+        ),
+        (
+            json!({"model_type": "gemma2", "architectures": null, "layer_types": ["full_attention"]}),
+            "layer_types: expected a list of 2 texts, got [\"full_attention\"]",
+        ),
+        (
+            json!({"model_type": "qwen3", "architectures": null, "use_sliding_window": true,
+                "layer_types": ["full_attention", "chunked_attention"]}),
+            "layer_types: expected full_attention or sliding_attention, got chunked_attention",
+        ),
+        (
+            json!({"model_type": "gemma2", "architectures": null, "attn_logit_softcapping": 0}),
+            "attn_logit_softcapping: expected a number over 0 and at most 1000000, got 0",
+        ),
+        (
+            json!({"model_type": "gemma3_text", "architectures": null, "use_bidirectional_attention": true}),
+            "use_bidirectional_attention: expected false, got true",
+        ),
+        (
+            json!({"model_type": "gemma3_text", "architectures": null, "rope_parameters": {
+                "sliding_attention": {"rope_type": "linear", "factor": 2}}}),
+            "rope_parameters.sliding_attention: expected the default type, got another",
+        ),
+        (
+            json!({"model_type": "phi3", "architectures": null, "partial_rotary_factor": 0.4}),
+            "partial_rotary_factor: expected an even part of head_dim 8, got 0.4",
+        ),
+        (
+            json!({"model_type": "phi3", "architectures": null, "rope_scaling": {"type": "longrope"}}),
+            "type: expected one of default, linear, dynamic, llama3, yarn, got longrope",
+        ),
+        (
+            json!({"model_type": "phi3", "architectures": null, "rope_scaling": {"type": "yarn", "factor": 2}}),
+            "rope_type: expected default for phi3, got \"yarn\"",
         ),
     ];
     for (changes, message) in faults {
+        let message = message.replace("{FAMILIES}", FAMILIES);
         assert_eq!(with(changes).unwrap_err().to_string(), message);
     }
 }

@@ -2,19 +2,14 @@
 //!
 //! A of the maps that share an input lie adjacent, so that one product serves Q, K and V (or gate and up). B starts at zero.
 
-use super::{ParameterMap, Sizes};
-use crate::backend::{Backend, Columns};
+use super::{LoadError, ParameterMap, Sizes};
+use crate::{
+    backend::{Backend, Columns},
+    config::Family,
+};
 
-/// The linear maps of a layer in PEFT's names, in the order in which a layer uses them.
-pub const TARGET_MODULES: [&str; 7] = [
-    "q_proj",
-    "k_proj",
-    "v_proj",
-    "o_proj",
-    "gate_proj",
-    "up_proj",
-    "down_proj",
-];
+/// All linear maps of a layer, whatever the family calls them; PEFT's name.
+pub const ALL_LINEAR: &str = "all-linear";
 
 /// Which maps get an adapter, and how large it is; PEFT's names.
 #[derive(Clone, Debug, PartialEq)]
@@ -23,7 +18,7 @@ pub struct AdapterSpec {
     pub rank: usize,
     /// Numerator of the scale.
     pub alpha: f32,
-    /// Names out of [`TARGET_MODULES`].
+    /// Names out of [`Family::target_modules`], or [`ALL_LINEAR`].
     pub target_modules: Vec<String>,
 }
 
@@ -31,6 +26,29 @@ impl AdapterSpec {
     /// `alpha / rank`.
     pub fn scale(&self) -> f32 {
         self.alpha / self.rank as f32
+    }
+
+    /// Holds the target modules against a family's.
+    ///
+    /// # Errors
+    /// A name that the family does not have.
+    pub fn check(&self, family: &Family) -> Result<(), LoadError> {
+        let modules = family.target_modules();
+        let known = |name: &&String| *name == ALL_LINEAR || modules.contains(&name.as_str());
+        match self.target_modules.iter().find(|name| !known(name)) {
+            None => Ok(()),
+            Some(got) => Err(LoadError::TargetModule {
+                expected: modules.join(", "),
+                got: got.clone(),
+            }),
+        }
+    }
+
+    /// Whether the map of this name in a layer gets an adapter.
+    fn adapts(&self, name: &str) -> bool {
+        let module = name.rsplit('.').next();
+        let chosen = |t: &String| t == ALL_LINEAR || Some(t.as_str()) == module;
+        self.target_modules.iter().any(chosen)
     }
 }
 
@@ -88,28 +106,20 @@ impl<B: Backend> Adapters<B> {
     ) -> Self {
         let (h, i) = (sizes.hidden, sizes.intermediate);
         let (q, kv) = (sizes.heads.query_width(), sizes.heads.kv_width());
+        let names = &sizes.family.names;
+        let (qkv, up) = (sizes.family.qkv_parts(q, kv), sizes.family.up_parts(i));
         let mut map = ParameterMap::default();
         let layers = (0..sizes.layers)
             .map(|n| {
-                let mut group = |block: &str, inputs: usize, maps: &[(&str, usize)]| {
-                    group(
-                        backend,
-                        &mut map,
-                        spec,
-                        &format!("base_model.model.model.layers.{n}.{block}."),
-                        inputs,
-                        maps,
-                    )
+                let prefix = format!("base_model.model.{}.{n}.", names.layers);
+                let mut group = |inputs: usize, maps: &[(&str, usize)]| {
+                    group(backend, &mut map, spec, &prefix, inputs, maps)
                 };
                 LayerAdapters {
-                    qkv: group(
-                        "self_attn",
-                        h,
-                        &[("q_proj", q), ("k_proj", kv), ("v_proj", kv)],
-                    ),
-                    o: group("self_attn", q, &[("o_proj", h)]),
-                    gate_up: group("mlp", h, &[("gate_proj", i), ("up_proj", i)]),
-                    down: group("mlp", i, &[("down_proj", h)]),
+                    qkv: group(h, &qkv),
+                    o: group(q, &[(names.o, h)]),
+                    gate_up: group(h, &up),
+                    down: group(i, &[(names.down, h)]),
                 }
             })
             .collect();
@@ -177,7 +187,7 @@ fn group<B: Backend>(
     inputs: usize,
     maps: &[(&str, usize)],
 ) -> Option<Group<B>> {
-    let adapted = |name: &str| spec.target_modules.iter().any(|t| t == name);
+    let adapted = |name: &str| spec.adapts(name);
     let chosen: Vec<&str> = maps
         .iter()
         .map(|(name, _)| *name)

@@ -15,6 +15,8 @@ use crate::backend::{
 pub(super) struct BackwardWork<B: Backend> {
     /// Gradient of the residual stream, `[T, H]`; above the last layer's attention `[R, H]`.
     dx: B::Buffer,
+    /// Gradient of what a half of a layer adds before it is normed, where it is, `[T, H]`.
+    d_branch: B::Buffer,
     /// Gradient of a norm's output, `[T, H]`.
     d_norm: B::Buffer,
     /// Gradient of QKV before rotation, `[T, qkv_width]`.
@@ -39,6 +41,7 @@ impl<B: Backend> BackwardWork<B> {
         let empty = || backend.buffer(0);
         Self {
             dx: empty(),
+            d_branch: empty(),
             d_norm: empty(),
             d_qkv: empty(),
             d_attended: empty(),
@@ -62,6 +65,9 @@ impl<B: Backend> BackwardWork<B> {
             (&mut self.d_inner, inner),
         ] {
             ensure(backend, buffer, tokens * width);
+        }
+        if sizes.family.names.attention_out_norm.is_some() {
+            ensure(backend, &mut self.d_branch, tokens * sizes.hidden);
         }
     }
 }
@@ -89,6 +95,7 @@ impl<B: Backend> Decoder<B> {
         let Self {
             backend,
             weights,
+            sizes,
             forward,
             ..
         } = self;
@@ -97,6 +104,7 @@ impl<B: Backend> Decoder<B> {
             &batch.objectives,
             weights.head(),
             &weights.flat,
+            sizes.softcap,
             teacher,
             None,
             None,
@@ -122,7 +130,7 @@ impl<B: Backend> Decoder<B> {
             weights,
             adapters,
             sizes,
-            rope,
+            ropes,
             forward,
             backward,
             saves,
@@ -144,7 +152,8 @@ impl<B: Backend> Decoder<B> {
         };
 
         let head_offset = if weights.head.is_some() {
-            weights.map.get("lm_head.weight").map_or(0, |e| e.offset)
+            let name = format!("{}.weight", sizes.family.names.head);
+            weights.map.get(&name).map_or(0, |e| e.offset)
         } else {
             embedding
         };
@@ -154,6 +163,7 @@ impl<B: Backend> Decoder<B> {
             &batch.objectives,
             weights.head(),
             &weights.flat,
+            sizes.softcap,
             teacher,
             Some(&mut work.d_hidden),
             d_head,
@@ -162,13 +172,12 @@ impl<B: Backend> Decoder<B> {
         let rows = batch.picked.len();
         backend.clear(&mut work.dx, rows * h);
         let d_norm = full.then(|| sink.at(weights.final_norm));
-        backend.rms_norm_backward(
+        backend.norm_backward(
             &forward.x,
             rows,
             h,
             &weights.flat,
-            weights.final_norm,
-            sizes.eps,
+            &sizes.norm_at(weights.final_norm),
             &work.d_hidden,
             &mut work.dx,
             d_norm,
@@ -187,18 +196,25 @@ impl<B: Backend> Decoder<B> {
                 sink: &mut sink,
                 tokens: if last { rows } else { tokens },
             };
-            step.mlp();
-            step.output();
+            if sizes.parallel {
+                step.output();
+                step.mlp();
+            } else {
+                step.mlp();
+                step.output();
+            }
             if last {
                 step.spread(&batch.picked, tokens);
             }
+            let rope = ropes.of(layer.window);
             step.attention(&batch.layout, rope, &batch.positions);
         }
         if full {
             if weights.head.is_some() && !accumulate {
                 backend.clear(sink.buffer, sizes.vocabulary * h);
             }
-            backend.embed_backward(&batch.ids, h, &work.dx, sink.buffer, embedding);
+            let (ids, scale) = (&batch.ids, sizes.embedding_scale);
+            backend.embed_backward(ids, h, &work.dx, scale, sink.buffer, embedding);
         }
         losses
     }
@@ -223,8 +239,29 @@ impl<B: Backend> LayerBackward<'_, '_, B> {
         self.adapters.is_none()
     }
 
-    /// Backward of `x += D · swiglu(GU · norm(x))`; `dx` goes from the gradient after it to the gradient before it.
+    /// Backward of `x += norm(branch)` into `d_branch`, where what a half of a layer adds is normed.
+    fn out_norm(&mut self, weight: Option<usize>, branch: impl Fn(&LayerSaves<B>) -> &B::Buffer) {
+        let Some(weight) = weight else {
+            return;
+        };
+        let (h, tokens, full) = (self.sizes.hidden, self.tokens, self.full());
+        let work = &mut *self.work;
+        self.backend.clear(&mut work.d_branch, tokens * h);
+        self.backend.norm_backward(
+            branch(self.saves),
+            tokens,
+            h,
+            self.flat,
+            &self.sizes.norm_at(weight),
+            &work.dx,
+            &mut work.d_branch,
+            full.then(|| self.sink.at(weight)),
+        );
+    }
+
+    /// Backward of `x += D · activation(GU · norm(x))`; `dx` goes from the gradient after it to the gradient before it.
     fn mlp(&mut self) {
+        self.out_norm(self.layer.mlp_out_norm, |saves| &saves.mlp_out);
         let (h, i, tokens, full) = (
             self.sizes.hidden,
             self.sizes.intermediate,
@@ -243,15 +280,21 @@ impl<B: Backend> LayerBackward<'_, '_, B> {
             sink,
             ..
         } = self;
+        let gate = sizes.gate;
+        let width = gate.inputs(i);
+        let d_out = match layer.mlp_out_norm {
+            Some(_) => &work.d_branch,
+            None => &work.dx,
+        };
 
-        backend.swiglu(&saves.gate_up, tokens, i, &mut work.input);
+        backend.activate(&saves.gate_up, tokens, i, gate, &mut work.input);
         let all = Columns::all(h);
         if let (true, Some(bias)) = (full, layer.down_bias) {
-            backend.add_bias_backward(&work.dx, tokens, h, sink.at(bias));
+            backend.add_bias_backward(d_out, tokens, h, sink.at(bias));
         }
         let d_weight = full.then(|| (&work.input, sink.at(layer.down_offset)));
         backend.linear_backward(
-            rows(&work.dx, h),
+            rows(d_out, h),
             tokens,
             &layer.down,
             flat,
@@ -264,40 +307,34 @@ impl<B: Backend> LayerBackward<'_, '_, B> {
                 *backend,
                 group,
                 tokens,
-                &work.dx,
+                d_out,
                 &work.input,
                 inner,
                 &mut work.d_act,
                 sink,
             );
         }
-        backend.rms_norm(
-            &saves.middle,
-            tokens,
-            h,
-            flat,
-            layer.post_norm,
-            sizes.eps,
-            &mut work.input,
-        );
+        let norm = sizes.norm_at(layer.mlp_norm);
+        backend.norm(&saves.middle, tokens, h, flat, &norm, &mut work.input);
         let d_weight = full.then(|| (&work.input, sink.at(layer.gate_up_offset)));
         let d_input = Some((&mut work.d_norm, all, false));
         let group = adapters.and_then(|a| a.group(*n, |l| l.gate_up.as_ref()));
         let bias = layer.gate_up_bias.filter(|_| full);
         if bias.is_none() && group.is_none() {
-            let dy = Upstream::Gated {
-                gate_up: &saves.gate_up,
+            let dy = Upstream::Activated {
+                up: &saves.gate_up,
                 d_act: &work.d_act,
+                gate,
             };
             backend.linear_backward(dy, tokens, &layer.gate_up, flat, d_input, d_weight);
         } else {
             let dy = &mut work.d_gate_up;
-            ensure(*backend, dy, tokens * 2 * i);
-            backend.swiglu_backward(&saves.gate_up, tokens, i, &work.d_act, dy);
-            let upstream = rows(dy, 2 * i);
+            ensure(*backend, dy, tokens * width);
+            backend.activate_backward(&saves.gate_up, tokens, i, gate, &work.d_act, dy);
+            let upstream = rows(dy, width);
             backend.linear_backward(upstream, tokens, &layer.gate_up, flat, d_input, d_weight);
             if let Some(bias) = bias {
-                backend.add_bias_backward(dy, tokens, 2 * i, sink.at(bias));
+                backend.add_bias_backward(dy, tokens, width, sink.at(bias));
             }
             if let Some(group) = group {
                 let inner = (&mut work.inner, &saves.inner[2], &mut work.d_inner);
@@ -313,14 +350,13 @@ impl<B: Backend> LayerBackward<'_, '_, B> {
                 );
             }
         }
-        let d_norm = full.then(|| sink.at(layer.post_norm));
-        backend.rms_norm_backward(
+        let d_norm = full.then(|| sink.at(layer.mlp_norm));
+        backend.norm_backward(
             &saves.middle,
             tokens,
             h,
             flat,
-            layer.post_norm,
-            sizes.eps,
+            &norm,
             &work.d_norm,
             &mut work.dx,
             d_norm,
@@ -329,6 +365,7 @@ impl<B: Backend> LayerBackward<'_, '_, B> {
 
     /// Backward of `x += O · attended`: `dx` stays as it is.
     fn output(&mut self) {
+        self.out_norm(self.layer.attention_out_norm, |saves| &saves.attention_out);
         let (h, tokens, full) = (self.sizes.hidden, self.tokens, self.full());
         let query = self.sizes.heads.query_width();
         let Self {
@@ -342,12 +379,16 @@ impl<B: Backend> LayerBackward<'_, '_, B> {
             sink,
             ..
         } = self;
+        let d_out = match layer.attention_out_norm {
+            Some(_) => &work.d_branch,
+            None => &work.dx,
+        };
         if let (true, Some(bias)) = (full, layer.o_bias) {
-            backend.add_bias_backward(&work.dx, tokens, h, sink.at(bias));
+            backend.add_bias_backward(d_out, tokens, h, sink.at(bias));
         }
         let d_weight = full.then(|| (&saves.attended, sink.at(layer.o_offset)));
         backend.linear_backward(
-            rows(&work.dx, h),
+            rows(d_out, h),
             tokens,
             &layer.o,
             flat,
@@ -360,7 +401,7 @@ impl<B: Backend> LayerBackward<'_, '_, B> {
                 *backend,
                 group,
                 tokens,
-                &work.dx,
+                d_out,
                 &saves.attended,
                 inner,
                 &mut work.d_attended,
@@ -389,7 +430,8 @@ impl<B: Backend> LayerBackward<'_, '_, B> {
     /// Backward of `x += attention(rope(QKV · norm(x)))`, the gradient of attention's output being known.
     fn attention(&mut self, layout: &Layout, rope: &RopeTable, positions: &[u32]) {
         let (h, tokens, full) = (self.sizes.hidden, self.tokens, self.full());
-        let width = self.sizes.heads.qkv_width();
+        let heads = self.sizes.heads.with_window(self.layer.window);
+        let width = heads.qkv_width();
         let Self {
             backend,
             layer,
@@ -407,21 +449,25 @@ impl<B: Backend> LayerBackward<'_, '_, B> {
             &saves.qkv,
             layout,
             positions,
-            &sizes.heads,
+            &heads,
             rope,
             &work.d_attended,
             &mut work.d_qkv,
         );
+        if let Some(weight) = layer.head_norms {
+            backend.head_norms_backward(
+                &saves.unnormed,
+                tokens,
+                &heads,
+                flat,
+                &sizes.norm_at(weight),
+                &mut work.d_qkv,
+                full.then(|| sink.at(weight)),
+            );
+        }
 
-        backend.rms_norm(
-            &saves.x,
-            tokens,
-            h,
-            flat,
-            layer.input_norm,
-            sizes.eps,
-            &mut work.input,
-        );
+        let norm = sizes.norm_at(layer.attention_norm);
+        backend.norm(&saves.x, tokens, h, flat, &norm, &mut work.input);
         if let (true, Some(bias)) = (full, layer.qkv_bias) {
             backend.add_bias_backward(&work.d_qkv, tokens, width, sink.at(bias));
         }
@@ -447,14 +493,13 @@ impl<B: Backend> LayerBackward<'_, '_, B> {
                 sink,
             );
         }
-        let d_norm = full.then(|| sink.at(layer.input_norm));
-        backend.rms_norm_backward(
+        let d_norm = full.then(|| sink.at(layer.attention_norm));
+        backend.norm_backward(
             &saves.x,
             tokens,
             h,
             flat,
-            layer.input_norm,
-            sizes.eps,
+            &norm,
             &work.d_norm,
             &mut work.dx,
             d_norm,

@@ -14,10 +14,12 @@ pub(super) struct ForwardWork<B: Backend> {
     qkv: B::Buffer,
     /// `[T, heads·head_dim]`, with room to change places with `qkv`.
     attended: B::Buffer,
-    /// `[T, 2·I]`.
+    /// `[T, 2·I]`, or without a gate `[T, I]`.
     gate_up: B::Compact,
     /// The same before it is rounded, where a bias or an adapter is still to be added.
     wide: B::Buffer,
+    /// What a half of a layer adds, before it is normed, `[T, H]`.
+    branch: B::Buffer,
     /// Normed picked rows, `[R, H]`.
     pub(super) hidden: B::Buffer,
     /// `A·x` of adapters.
@@ -30,8 +32,13 @@ pub(super) struct LayerSaves<B: Backend> {
     /// Residual stream before the layer and between its halves, `[T, H]`.
     pub(super) x: B::Buffer,
     pub(super) middle: B::Buffer,
+    /// QKV before heads are normed, where they are, `[T, qkv_width]`.
+    pub(super) unnormed: B::Compact,
     /// Rotated QKV, `[T, qkv_width]`.
     pub(super) qkv: B::Compact,
+    /// What attention and the feed-forward block add, before it is normed, where it is, `[T, H]`.
+    pub(super) attention_out: B::Buffer,
+    pub(super) mlp_out: B::Buffer,
     /// The attention's output, as the weight gradient reads it.
     pub(super) attended: B::Operand,
     /// Gate and up, `[T, 2·I]`.
@@ -66,6 +73,7 @@ impl<B: Backend> ForwardWork<B> {
             attended: empty(),
             gate_up: backend.compact(),
             wide: empty(),
+            branch: empty(),
             hidden: empty(),
             inner: empty(),
             inner_operand: backend.operand(role),
@@ -89,6 +97,9 @@ impl<B: Backend> ForwardWork<B> {
                 &mut self.attended,
                 tokens * sizes.heads.qkv_width(),
             );
+            if sizes.family.names.attention_out_norm.is_some() {
+                ensure(backend, &mut self.branch, tokens * sizes.hidden);
+            }
         }
         if let Some(adapters) = adapters {
             ensure(backend, &mut self.inner, tokens * 3 * adapters.spec.rank);
@@ -116,7 +127,10 @@ impl<B: Backend> LayerSaves<B> {
         Self {
             x: backend.buffer(0),
             middle: backend.buffer(0),
+            unnormed: backend.compact(),
             qkv: backend.compact(),
+            attention_out: backend.buffer(0),
+            mlp_out: backend.buffer(0),
             attended: backend.operand(Role::WeightGradient),
             gate_up: backend.compact(),
             inner: std::array::from_fn(|_| backend.buffer(0)),
@@ -132,6 +146,10 @@ impl<B: Backend> LayerSaves<B> {
     ) {
         ensure(backend, &mut self.x, tokens * sizes.hidden);
         ensure(backend, &mut self.middle, tokens * sizes.hidden);
+        if sizes.family.names.attention_out_norm.is_some() {
+            ensure(backend, &mut self.attention_out, tokens * sizes.hidden);
+            ensure(backend, &mut self.mlp_out, tokens * sizes.hidden);
+        }
         if let Some(adapters) = adapters {
             for inner in &mut self.inner {
                 ensure(backend, inner, tokens * 3 * adapters.spec.rank);
@@ -198,7 +216,7 @@ impl<B: Backend> Decoder<B> {
             weights,
             adapters,
             sizes,
-            rope,
+            ropes,
             forward,
             saves,
             ..
@@ -206,8 +224,10 @@ impl<B: Backend> Decoder<B> {
         let (tokens, h) = (ids.len(), sizes.hidden);
         let adapters = adapters.as_ref();
         forward.reserve(backend, sizes, adapters, tokens.max(picked.len()));
-        rope.reserve(positions.iter().max().map_or(0, |p| *p as usize + 1));
-        backend.embed(ids, &weights.embedding, &weights.flat, &mut forward.x);
+        ropes.reserve(positions.iter().max().map_or(0, |p| *p as usize + 1));
+        let table = &weights.embedding;
+        let scale = sizes.embedding_scale;
+        backend.embed(ids, table, &weights.flat, scale, &mut forward.x);
         for (n, layer) in weights.layers.iter().enumerate() {
             let mut saves = if keep { saves.get_mut(n) } else { None };
             if let Some(saves) = saves.as_deref_mut() {
@@ -221,7 +241,7 @@ impl<B: Backend> Decoder<B> {
                 &weights.flat,
                 adapters,
                 sizes,
-                (rope, positions),
+                (ropes.of(layer.window), positions),
                 forward,
                 saves.as_deref_mut(),
                 attend,
@@ -232,40 +252,35 @@ impl<B: Backend> Decoder<B> {
                 forward.keep_picked(backend, sizes, picked);
                 picked.len()
             };
-            output_part(
-                backend,
-                layer,
-                n,
-                &weights.flat,
-                adapters,
-                sizes,
-                rows,
-                forward,
-                saves.as_deref_mut(),
-            );
+            let flat = &weights.flat;
+            // Side by side the feed-forward block comes first, while x is still what it was.
+            if !sizes.parallel {
+                let saves = saves.as_deref_mut();
+                output_part(
+                    backend, layer, n, flat, adapters, sizes, rows, forward, saves,
+                );
+            }
             if let Some(saves) = saves.as_deref_mut() {
                 backend.copy(&forward.x, rows * h, &mut saves.middle);
             }
+            let mlp_saves = saves.as_deref_mut();
             mlp_part(
-                backend,
-                layer,
-                n,
-                &weights.flat,
-                adapters,
-                sizes,
-                rows,
-                forward,
-                saves,
+                backend, layer, n, flat, adapters, sizes, rows, forward, mlp_saves,
             );
+            if sizes.parallel {
+                output_part(
+                    backend, layer, n, flat, adapters, sizes, rows, forward, saves,
+                );
+            }
         }
-        backend.rms_norm_rows(
+        backend.norm_rows(
             &forward.x,
             picked.len(),
             h,
             &weights.flat,
-            weights.final_norm,
-            sizes.eps,
+            &sizes.norm_at(weights.final_norm),
             &mut forward.hidden,
+            false,
         );
     }
 
@@ -314,10 +329,12 @@ impl<B: Backend> Decoder<B> {
         let Self {
             backend,
             weights,
+            sizes,
             forward,
             ..
         } = self;
-        backend.head_rows(&forward.hidden, rows, weights.head(), &weights.flat, visit);
+        let (hidden, head, flat) = (&forward.hidden, weights.head(), &weights.flat);
+        backend.head_rows(hidden, rows, head, flat, sizes.softcap, visit);
     }
 }
 
@@ -335,17 +352,11 @@ fn attention_part<B: Backend>(
     attend: &mut Attend<'_, B>,
 ) {
     let (tokens, h) = (positions.len(), sizes.hidden);
-    let width = sizes.heads.qkv_width();
+    let heads = sizes.heads.with_window(layer.window);
+    let width = heads.qkv_width();
 
-    backend.rms_norm(
-        &work.x,
-        tokens,
-        h,
-        flat,
-        layer.input_norm,
-        sizes.eps,
-        &mut work.input,
-    );
+    let norm = sizes.norm_at(layer.attention_norm);
+    backend.norm(&work.x, tokens, h, flat, &norm, &mut work.input);
     backend.linear(
         &work.input,
         &layer.qkv,
@@ -371,22 +382,25 @@ fn attention_part<B: Backend>(
             &mut work.qkv,
         );
     }
+    if let Some(weight) = layer.head_norms {
+        let kept = saves.as_deref_mut().map(|s| &mut s.unnormed);
+        let norm = sizes.norm_at(weight);
+        backend.head_norms(&mut work.qkv, tokens, &heads, flat, &norm, kept);
+    }
     backend.rope(
         &mut work.qkv,
         positions,
-        &sizes.heads,
+        &heads,
         rope,
         saves.map(|s| &mut s.qkv),
     );
     match attend {
-        Attend::Packed(layout) => {
-            backend.attention(&work.qkv, layout, &sizes.heads, &mut work.attended)
-        }
+        Attend::Packed(layout) => backend.attention(&work.qkv, layout, &heads, &mut work.attended),
         Attend::Cached(cache, rows) => backend.attention_cached(
             &work.qkv,
             &mut cache.layers[n],
             rows,
-            &sizes.heads,
+            &heads,
             &mut work.attended,
         ),
     }
@@ -416,28 +430,27 @@ fn output_part<B: Backend>(
         1.0,
         &mut operands,
     );
-    backend.linear(
-        &work.input,
-        &layer.o,
-        flat,
-        &mut work.x,
-        Columns::all(h),
-        true,
-    );
+    let (inner, branch) = match saves {
+        Some(saves) => (&mut saves.inner[1], &mut saves.attention_out),
+        None => (&mut work.inner, &mut work.branch),
+    };
+    let out_norm = layer.attention_out_norm;
+    let y = match out_norm {
+        Some(_) => &mut *branch,
+        None => &mut work.x,
+    };
+    let columns = Columns::all(h);
+    backend.linear(&work.input, &layer.o, flat, y, columns, out_norm.is_none());
     if let Some(bias) = layer.o_bias {
-        backend.add_bias(&mut work.x, tokens, h, flat, bias);
+        backend.add_bias(y, tokens, h, flat, bias);
     }
     if let Some(group) = adapters.and_then(|a| a.group(n, |l| l.o.as_ref())) {
-        let inner = saves.map_or(&mut work.inner, |s| &mut s.inner[1]);
-        adapter::forward(
-            backend,
-            group,
-            tokens,
-            &work.input,
-            &mut work.inner_operand,
-            inner,
-            &mut work.x,
-        );
+        let operand = &mut work.inner_operand;
+        adapter::forward(backend, group, tokens, &work.input, operand, inner, y);
+    }
+    if let Some(weight) = out_norm {
+        let norm = sizes.norm_at(weight);
+        backend.norm_rows(branch, tokens, h, flat, &norm, &mut work.x, true);
     }
 }
 
@@ -454,16 +467,10 @@ fn mlp_part<B: Backend>(
     mut saves: Option<&mut LayerSaves<B>>,
 ) {
     let (h, i) = (sizes.hidden, sizes.intermediate);
+    let width = sizes.gate.inputs(i);
 
-    backend.rms_norm(
-        &work.x,
-        tokens,
-        h,
-        flat,
-        layer.post_norm,
-        sizes.eps,
-        &mut work.input,
-    );
+    let norm = sizes.norm_at(layer.mlp_norm);
+    backend.norm(&work.x, tokens, h, flat, &norm, &mut work.input);
     let (gate_up, inner) = match saves.as_deref_mut() {
         Some(saves) => (&mut saves.gate_up, &mut saves.inner[2]),
         None => (&mut work.gate_up, &mut work.inner),
@@ -473,40 +480,46 @@ fn mlp_part<B: Backend>(
         backend.linear_compact(&work.input, &layer.gate_up, flat, gate_up);
     } else {
         let wide = &mut work.wide;
-        ensure(backend, wide, tokens * 2 * i);
-        let columns = Columns::all(2 * i);
+        ensure(backend, wide, tokens * width);
+        let columns = Columns::all(width);
         backend.linear(&work.input, &layer.gate_up, flat, wide, columns, false);
         if let Some(bias) = layer.gate_up_bias {
-            backend.add_bias(wide, tokens, 2 * i, flat, bias);
+            backend.add_bias(wide, tokens, width, flat, bias);
         }
         if let Some(group) = group {
             let operand = &mut work.inner_operand;
             adapter::forward(backend, group, tokens, &work.input, operand, inner, wide);
         }
-        backend.round(wide, tokens, 2 * i, gate_up);
+        backend.round(wide, tokens, width, gate_up);
     }
-    backend.swiglu(gate_up, tokens, i, &mut work.input);
+    backend.activate(gate_up, tokens, i, sizes.gate, &mut work.input);
+    let (inner, branch) = match saves {
+        Some(saves) => (&mut saves.inner[3], &mut saves.mlp_out),
+        None => (&mut work.inner, &mut work.branch),
+    };
+    let out_norm = layer.mlp_out_norm;
+    let y = match out_norm {
+        Some(_) => &mut *branch,
+        None => &mut work.x,
+    };
+    let columns = Columns::all(h);
     backend.linear(
         &work.input,
         &layer.down,
         flat,
-        &mut work.x,
-        Columns::all(h),
-        true,
+        y,
+        columns,
+        out_norm.is_none(),
     );
     if let Some(bias) = layer.down_bias {
-        backend.add_bias(&mut work.x, tokens, h, flat, bias);
+        backend.add_bias(y, tokens, h, flat, bias);
     }
     if let Some(group) = adapters.and_then(|a| a.group(n, |l| l.down.as_ref())) {
-        let inner = saves.map_or(&mut work.inner, |s| &mut s.inner[3]);
-        adapter::forward(
-            backend,
-            group,
-            tokens,
-            &work.input,
-            &mut work.inner_operand,
-            inner,
-            &mut work.x,
-        );
+        let operand = &mut work.inner_operand;
+        adapter::forward(backend, group, tokens, &work.input, operand, inner, y);
+    }
+    if let Some(weight) = out_norm {
+        let norm = sizes.norm_at(weight);
+        backend.norm_rows(branch, tokens, h, flat, &norm, &mut work.x, true);
     }
 }

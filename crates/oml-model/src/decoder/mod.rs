@@ -1,14 +1,18 @@
-//! The decoder of the Llama architecture (arXiv 2302.13971): forward and backward side by side, over a [`Backend`].
+//! The decoder: forward and backward side by side, over a [`Backend`].
 //!
 //! ```text
-//! x = E[ids]                                            [T, H]
+//! x = scale · E[ids]                                    [T, H]
 //! per layer:  x += O · attention(rope(QKV · norm₁(x)))      QKV fused: [T, (heads + 2·kv_heads)·head_dim]
-//!             x += D · swiglu(GU · norm₂(x))                GU fused: [T, 2·I]
+//!             x += D · activation(GU · norm₂(x))            GU fused: [T, 2·I], or [T, I] without a gate
 //! logits = E_out · norm(x[picked])                      [R, V]
 //! ```
+//! So it is in Llama (arXiv 2302.13971). A [`Family`] may norm the heads of Q and K before they are rotated, norm what
+//! a half of a layer adds, let both halves read the stream before the layer, cap scores and logits, and let a layer
+//! see only a window.
+//!
 //! Sequences are packed, not padded; behind the last layer's attention only the picked rows go on. The backward pass
 //! keeps x, the rotated QKV, the attention's output and GU of each layer and recomputes norms and activations while they
-//! are packed for the products.
+//! are packed for the products. Where there are more norms it keeps what goes into them too.
 
 mod adapter;
 mod backward;
@@ -17,7 +21,7 @@ mod cache;
 mod forward;
 mod weights;
 
-pub use adapter::{AdapterSpec, Adapters, TARGET_MODULES};
+pub use adapter::{ALL_LINEAR, AdapterSpec, Adapters};
 pub use batch::{Batch, TrainingSequence, groups};
 pub use cache::Cache;
 pub use weights::{Layer, LoadError, Mode, ParameterInfo, ParameterMap, Weights};
@@ -25,8 +29,8 @@ pub use weights::{Layer, LoadError, Mode, ParameterInfo, ParameterMap, Weights};
 use oml_kernels::AttentionShape;
 
 use crate::{
-    backend::{Backend, Heads, Role, RopeTable},
-    config::ModelConfig,
+    backend::{Backend, Gate, Heads, Norm, Role, RopeTable},
+    config::{Family, ModelConfig, NormKind},
 };
 
 use backward::BackwardWork;
@@ -45,27 +49,91 @@ pub struct Sizes {
     pub layers: usize,
     /// Attention heads.
     pub heads: Heads,
+    /// The norms.
+    pub norm: NormKind,
     /// Epsilon of the norms.
     pub eps: f32,
+    /// Between the halves of the feed-forward block.
+    pub gate: Gate,
+    /// Factor on the embeddings.
+    pub embedding_scale: f32,
+    /// Soft cap of the logits.
+    pub softcap: Option<f32>,
+    /// Both halves of a layer read the stream before it.
+    pub parallel: bool,
+    /// What the model's tensors are called.
+    pub family: &'static Family,
 }
 
 impl Sizes {
     /// The sizes in a config.
     pub fn new(config: &ModelConfig) -> Self {
+        let (family, heads, d) = (config.family, config.num_attention_heads, config.head_dim);
+        let scale = 1.0 / (config.query_pre_attn_scalar as f32).sqrt();
+        let mut shape = match family.interleaved {
+            true => AttentionShape::interleaved(heads, d, scale),
+            false => AttentionShape::new(heads, config.num_key_value_heads, d, scale),
+        };
+        shape.softcap = config.attn_logit_softcapping;
         Self {
             hidden: config.hidden_size,
             intermediate: config.intermediate_size,
             vocabulary: config.vocab_size,
             layers: config.num_hidden_layers,
-            heads: Heads {
-                shape: AttentionShape {
-                    heads: config.num_attention_heads,
-                    kv_heads: config.num_key_value_heads,
-                    head_dim: config.head_dim,
-                    scale: 1.0 / (config.head_dim as f32).sqrt(),
-                },
-            },
+            heads: Heads { shape },
+            norm: family.norm,
             eps: config.rms_norm_eps,
+            gate: Gate {
+                activation: config.hidden_act,
+                gated: family.gated,
+            },
+            embedding_scale: match family.scales_embedding {
+                true => (config.hidden_size as f64).sqrt() as f32,
+                false => 1.0,
+            },
+            softcap: config.final_logit_softcapping,
+            parallel: config.use_parallel_residual,
+            family,
+        }
+    }
+
+    /// The norm whose weight starts at this place of the flat buffer.
+    pub(crate) fn norm_at(&self, weight: usize) -> Norm {
+        Norm {
+            weight,
+            kind: self.norm,
+            eps: self.eps,
+        }
+    }
+}
+
+/// Rotary tables: of the layers that see everything, and of those with a window where these have their own.
+struct Ropes {
+    whole: RopeTable,
+    local: Option<RopeTable>,
+}
+
+impl Ropes {
+    fn new(config: &ModelConfig) -> Self {
+        let (frequencies, scaling) = config.inverse_frequencies();
+        let local = config.local_inverse_frequencies();
+        Self {
+            whole: RopeTable::new(frequencies, scaling),
+            local: local.map(|frequencies| RopeTable::new(frequencies, 1.0)),
+        }
+    }
+
+    fn reserve(&mut self, positions: usize) {
+        self.whole.reserve(positions);
+        if let Some(local) = &mut self.local {
+            local.reserve(positions);
+        }
+    }
+
+    fn of(&self, window: Option<usize>) -> &RopeTable {
+        match &self.local {
+            Some(local) if window.is_some() => local,
+            _ => &self.whole,
         }
     }
 }
@@ -79,7 +147,7 @@ pub struct Decoder<B: Backend> {
     /// Low-rank adapters beside the weights, where there are any.
     pub adapters: Option<Adapters<B>>,
     sizes: Sizes,
-    rope: RopeTable,
+    ropes: Ropes,
     forward: ForwardWork<B>,
     backward: Option<BackwardWork<B>>,
     saves: Vec<LayerSaves<B>>,
@@ -89,14 +157,13 @@ impl<B: Backend> Decoder<B> {
     /// A decoder around loaded weights.
     pub fn new(backend: B, config: &ModelConfig, weights: Weights<B>) -> Self {
         let sizes = Sizes::new(config);
-        let (frequencies, scaling) = config.inverse_frequencies();
         let forward = ForwardWork::new(&backend, Role::Forward);
         Self {
             backend,
             weights,
             adapters: None,
             sizes,
-            rope: RopeTable::new(frequencies, scaling),
+            ropes: Ropes::new(config),
             forward,
             backward: None,
             saves: Vec::new(),

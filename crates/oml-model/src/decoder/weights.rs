@@ -1,7 +1,9 @@
 //! A decoder's weights: where each parameter lies, and loading them from a checkpoint.
 //!
 //! Trainable weights lie in one flat f32 buffer in the order below, Q, K and V (and gate and up) adjacent so that they are one product:
-//! embedding, then per layer norm₁, q, k, v, their biases, o, its bias, norm₂, gate, up, their biases, down, its bias; final norm; head if untied.
+//! embedding, then per layer norm₁, q, k, v, their biases, the heads' norms, o, its bias, the norm of what attention adds, norm₂, gate, up,
+//! their biases, down, its bias, the norm of what it adds; final norm; head if untied. A norm's bias follows its weight. What a family does
+//! not have is left out, and what it keeps in one tensor (Q, K and V; gate and up) stays one, in its own order.
 //! Frozen weights are packed, and the flat buffer holds only norms and biases.
 
 use std::ops::Range;
@@ -11,6 +13,7 @@ use thiserror::Error;
 use crate::{
     backend::{Backend, Directions},
     checkpoint::{Checkpoint, CheckpointError},
+    config::NormKind,
 };
 
 /// Why a model could not be loaded.
@@ -19,6 +22,14 @@ pub enum LoadError {
     /// The checkpoint could not be read.
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),
+    /// An adapter is wanted for a map that the family does not have.
+    #[error("target_modules: expected names out of {expected}, got {got}")]
+    TargetModule {
+        /// The family's maps.
+        expected: String,
+        /// The name that is none of them.
+        got: String,
+    },
 }
 
 /// What the weights are wanted for.
@@ -80,23 +91,29 @@ impl ParameterMap {
 
 /// One layer. Numbers are offsets into the flat buffer.
 pub struct Layer<B: Backend> {
+    /// Tokens that attention sees; `None` for all.
+    pub window: Option<usize>,
     /// Weight of the norm before attention, `[H]`.
-    pub input_norm: usize,
+    pub attention_norm: usize,
     /// Q, K and V, `[(heads + 2·kv_heads)·head_dim, H]`.
     pub qkv: B::Weight,
     /// Where its gradient goes when it is trained.
     pub qkv_offset: usize,
     /// Their biases.
     pub qkv_bias: Option<usize>,
+    /// Weight of the norm of query heads, `[head_dim]`; that of key heads follows.
+    pub head_norms: Option<usize>,
     /// Output projection, `[H, heads·head_dim]`.
     pub o: B::Weight,
     /// Where its gradient goes when it is trained.
     pub o_offset: usize,
     /// Its bias.
     pub o_bias: Option<usize>,
+    /// Weight of the norm of what attention adds, `[H]`.
+    pub attention_out_norm: Option<usize>,
     /// Weight of the norm before the MLP, `[H]`.
-    pub post_norm: usize,
-    /// Gate and up, `[2·I, H]`.
+    pub mlp_norm: usize,
+    /// Gate and up, `[2·I, H]`, or without a gate `[I, H]`.
     pub gate_up: B::Weight,
     /// Where its gradient goes when it is trained.
     pub gate_up_offset: usize,
@@ -108,6 +125,8 @@ pub struct Layer<B: Backend> {
     pub down_offset: usize,
     /// Its bias.
     pub down_bias: Option<usize>,
+    /// Weight of the norm of what the MLP adds, `[H]`.
+    pub mlp_out_norm: Option<usize>,
 }
 
 /// All weights of a decoder.
@@ -145,41 +164,52 @@ impl<B: Backend> Weights<B> {
             flat: Vec::new(),
         };
         let config = checkpoint.config();
-        let (h, i) = (config.hidden_size, config.intermediate_size);
-        let (q, kv) = (
-            config.num_attention_heads * config.head_dim,
-            config.num_key_value_heads * config.head_dim,
-        );
-        let embedding = loader.matrix("model.embed_tokens", &[("", config.vocab_size)], h)?;
+        let (names, h) = (&config.family.names, config.hidden_size);
+        let vocabulary = [("", config.vocab_size)];
+        let q = config.num_attention_heads * config.head_dim;
+        let kv = config.num_key_value_heads * config.head_dim;
+        let qkv = config.family.qkv_parts(q, kv);
+        let up = config.family.up_parts(config.intermediate_size);
+        let (o, down) = ([(names.o, h)], [(names.down, h)]);
+        let embedding = loader.matrix(names.embedding, &vocabulary, h)?;
         let mut layers = Vec::with_capacity(config.num_hidden_layers);
-        for n in 0..config.num_hidden_layers {
-            let layer = format!("model.layers.{n}.");
-            let attention = format!("{layer}self_attn.");
-            let mlp = format!("{layer}mlp.");
-            let qkv = [("q_proj", q), ("k_proj", kv), ("v_proj", kv)];
-            let gate_up = [("gate_proj", i), ("up_proj", i)];
+        for (n, window) in config.windows.iter().enumerate() {
+            let layer = format!("{}.{n}.", names.layers);
+            let attention_norm = loader.norm(&format!("{layer}{}", names.attention_norm), h)?;
+            let qkv_offset = loader.flat.len();
+            let weight = loader.matrix(&layer, &qkv, h)?;
+            let qkv_bias = loader.biases(config.attention_bias, &layer, &qkv)?;
+            let mut head_norms = None;
+            for name in names.head_norms.into_iter().flatten() {
+                let offset = loader.norm(&format!("{layer}{name}"), config.head_dim)?;
+                head_norms.get_or_insert(offset);
+            }
             layers.push(Layer {
-                input_norm: loader.vector(&format!("{layer}input_layernorm.weight"), h)?,
-                qkv_offset: loader.flat.len(),
-                qkv: loader.matrix(&attention, &qkv, h)?,
-                qkv_bias: loader.biases(config.attention_bias, &attention, &qkv)?,
+                window: *window,
+                attention_norm,
+                qkv_offset,
+                qkv: weight,
+                qkv_bias,
+                head_norms,
                 o_offset: loader.flat.len(),
-                o: loader.matrix(&attention, &[("o_proj", h)], q)?,
-                o_bias: loader.biases(config.attention_out_bias, &attention, &[("o_proj", h)])?,
-                post_norm: loader.vector(&format!("{layer}post_attention_layernorm.weight"), h)?,
+                o: loader.matrix(&layer, &o, q)?,
+                o_bias: loader.biases(config.attention_out_bias, &layer, &o)?,
+                attention_out_norm: loader.out_norm(&layer, names.attention_out_norm, h)?,
+                mlp_norm: loader.norm(&format!("{layer}{}", names.mlp_norm), h)?,
                 gate_up_offset: loader.flat.len(),
-                gate_up: loader.matrix(&mlp, &gate_up, h)?,
-                gate_up_bias: loader.biases(config.mlp_bias, &mlp, &gate_up)?,
+                gate_up: loader.matrix(&layer, &up, h)?,
+                gate_up_bias: loader.biases(config.mlp_bias, &layer, &up)?,
                 down_offset: loader.flat.len(),
-                down: loader.matrix(&mlp, &[("down_proj", h)], i)?,
-                down_bias: loader.biases(config.mlp_bias, &mlp, &[("down_proj", h)])?,
+                down: loader.matrix(&layer, &down, config.intermediate_size)?,
+                down_bias: loader.biases(config.mlp_bias, &layer, &down)?,
+                mlp_out_norm: loader.out_norm(&layer, names.mlp_out_norm, h)?,
             });
         }
-        let final_norm = loader.vector("model.norm.weight", h)?;
+        let final_norm = loader.norm(names.final_norm, h)?;
         let head = if config.tie_word_embeddings {
             None
         } else {
-            Some(loader.matrix("lm_head", &[("", config.vocab_size)], h)?)
+            Some(loader.matrix(names.head, &vocabulary, h)?)
         };
         let Loader { map, flat, .. } = loader;
         let mut buffer = backend.buffer(flat.len());
@@ -215,6 +245,26 @@ impl<B: Backend> Loader<'_, B> {
 
     fn vector(&mut self, name: &str, length: usize) -> Result<usize, LoadError> {
         self.append(name.to_owned(), vec![length])
+    }
+
+    /// A norm's weight, then its bias where the family has one.
+    fn norm(&mut self, name: &str, width: usize) -> Result<usize, LoadError> {
+        let weight = self.vector(&format!("{name}.weight"), width)?;
+        if self.checkpoint.config().family.norm == NormKind::Layer {
+            self.vector(&format!("{name}.bias"), width)?;
+        }
+        Ok(weight)
+    }
+
+    /// The norm of what a half of a layer adds, in the families that have one.
+    fn out_norm(
+        &mut self,
+        layer: &str,
+        name: Option<&str>,
+        width: usize,
+    ) -> Result<Option<usize>, LoadError> {
+        name.map(|name| self.norm(&format!("{layer}{name}"), width))
+            .transpose()
     }
 
     fn biases(

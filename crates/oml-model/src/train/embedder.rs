@@ -595,12 +595,7 @@ fn shuffle(items: &mut [usize], random: &mut SequenceRandom) {
 fn teacher_head(backend: &mut Cpu, checkpoint: &Checkpoint) -> Result<Weight, LoadError> {
     let config = checkpoint.config();
     let (outputs, inputs) = (config.vocab_size, config.hidden_size);
-    let name = if config.tie_word_embeddings {
-        "model.embed_tokens.weight"
-    } else {
-        "lm_head.weight"
-    };
     let mut values = vec![0.0; outputs * inputs];
-    checkpoint.read_f32(name, &mut values)?;
+    checkpoint.read_f32(&config.head_tensor(), &mut values)?;
     Ok(backend.weight_frozen(&values, outputs, inputs, Directions::Forward))
 }

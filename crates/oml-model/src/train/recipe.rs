@@ -5,7 +5,7 @@
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::decoder::TARGET_MODULES;
+use crate::{config::Family, decoder::ALL_LINEAR};
 
 /// Bytes of a recipe file that are read at most.
 pub const MAX_RECIPE_BYTES: usize = 1 << 16;
@@ -161,7 +161,7 @@ impl Default for Recipe {
             average: 0.0,
             lora_rank: 0,
             lora_alpha: 32.0,
-            target_modules: TARGET_MODULES.map(str::to_owned).to_vec(),
+            target_modules: vec![ALL_LINEAR.to_owned()],
             save_seconds: 120,
             benign_target: BenignTarget::Base,
             average_at: AverageAt::Step,
@@ -368,11 +368,12 @@ impl Recipe {
             "above 0",
             &self.lora_alpha,
         )?;
-        let known = |t: &String| TARGET_MODULES.contains(&t.as_str());
+        let families = || Family::ALL.into_iter().flat_map(Family::target_modules);
+        let known = |t: &String| t == ALL_LINEAR || families().any(|module| module == t.as_str());
         check(
             "target_modules",
             self.target_modules.iter().all(known),
-            "names out of q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, down_proj",
+            "all-linear, or names of linear maps such as q_proj, v_proj",
             &self.target_modules.join(", "),
         )?;
         check(

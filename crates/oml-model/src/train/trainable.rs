@@ -39,6 +39,7 @@ pub fn trainable(
         alpha: lora.alpha,
         target_modules: lora.target_modules.clone(),
     };
+    spec.check(checkpoint.config().family)?;
     let mut random = SequenceRandom::new(seed ^ 0x6c6f_7261);
     let sizes = *decoder.sizes();
     decoder.adapters = Some(Adapters::new(

@@ -302,7 +302,7 @@ fn metadata_that_makes_no_model_is_refused() {
                 file.field("general.architecture", Field::Text("mamba"));
                 file
             },
-            "general.architecture: expected one of llama, mistral, qwen2, got mamba",
+            "general.architecture: expected one of llama, qwen2, got mamba",
         ),
         (
             {

@@ -6,9 +6,7 @@ use oml_core::model::{Continuation, LanguageModel, Sampling};
 use oml_kernels::Isa;
 use oml_model::{
     backend::{Cpu, Directions},
-    decoder::{
-        AdapterSpec, Adapters, Cache, Decoder, Mode, TARGET_MODULES, TrainingSequence, Weights,
-    },
+    decoder::{ALL_LINEAR, AdapterSpec, Adapters, Cache, Decoder, Mode, TrainingSequence, Weights},
     engine::Engine,
     sampler::SequenceRandom,
     train::{AdamWOptions, Pull, Trainer},
@@ -99,7 +97,10 @@ fn cached_is_uncached() {
 fn merged_adapters_are_adapters() {
     for isa in exact() {
         for (name, modules) in [
-            ("llama-biases", &TARGET_MODULES[..]),
+            ("gemma3", &[ALL_LINEAR][..]),
+            ("gpt-neox", &[ALL_LINEAR]),
+            ("llama-biases", &[ALL_LINEAR]),
+            ("phi3", &["qkv_proj", "gate_up_proj"]),
             ("qwen2", &["q_proj", "v_proj"]),
         ] {
             let (checkpoint, texts) = (checkpoint(name), texts(40));
@@ -127,7 +128,7 @@ fn merged_adapters_are_adapters() {
     }
 }
 
-fn adapted(name: &str, isa: Isa, modules: &[&str]) -> Decoder<Cpu> {
+pub(crate) fn adapted(name: &str, isa: Isa, modules: &[&str]) -> Decoder<Cpu> {
     let (checkpoint, mut backend) = (checkpoint(name), engine(isa).cpu());
     let mode = Mode::Frozen(Directions::Forward);
     let weights = Weights::load(&mut backend, &checkpoint, mode).unwrap();

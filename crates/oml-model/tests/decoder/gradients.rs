@@ -6,7 +6,9 @@ use oml_kernels::{Floats, Isa};
 use oml_model::{
     backend::{Backend, Cpu, Directions, Objective, Teacher, Weight},
     checkpoint::Checkpoint,
-    decoder::{AdapterSpec, Adapters, Decoder, Mode, ParameterMap, TrainingSequence, Weights},
+    decoder::{
+        ALL_LINEAR, AdapterSpec, Adapters, Decoder, Mode, ParameterMap, TrainingSequence, Weights,
+    },
     sampler::SequenceRandom,
     train::{AdamWOptions, BenignText, Pull, Trainer},
 };
@@ -32,14 +34,11 @@ impl Base {
         let mut hidden = backend.buffer(states.len());
         backend.upload(&states, &mut hidden, 0);
         let config = checkpoint.config();
-        let tensor = if config.tie_word_embeddings {
-            "model.embed_tokens.weight"
-        } else {
-            "lm_head.weight"
-        };
         let (outputs, inputs) = (config.vocab_size, config.hidden_size);
         let mut values = vec![0.0; outputs * inputs];
-        checkpoint.read_f32(tensor, &mut values).unwrap();
+        checkpoint
+            .read_f32(&config.head_tensor(), &mut values)
+            .unwrap();
         let head = backend.weight_frozen(&values, outputs, inputs, Directions::Forward);
         Self { hidden, head }
     }
@@ -165,7 +164,18 @@ fn check(
 
 #[test]
 fn gradients_of_all_weights_for_tokens() {
-    for name in ["llama-biases", "llama-gqa-tied", "qwen2"] {
+    for name in [
+        "gemma",
+        "gemma2",
+        "gemma3",
+        "gpt-neox",
+        "gpt-neox-sequential",
+        "llama-biases",
+        "llama-gqa-tied",
+        "phi3",
+        "qwen2",
+        "qwen3",
+    ] {
         let (checkpoint, sequences) = (checkpoint(name), language(&texts(3)));
         let mut trainer = trainer(&checkpoint, Isa::Portable, AdamWOptions::default());
         let map = trainer.decoder.weights.map.clone();
@@ -175,7 +185,7 @@ fn gradients_of_all_weights_for_tokens() {
 
 #[test]
 fn gradients_of_all_weights_towards_the_base() {
-    for name in ["llama-gqa-tied", "llama-rope-yarn"] {
+    for name in ["gemma2", "llama-gqa-tied", "llama-rope-yarn"] {
         for isa in exact() {
             let (checkpoint, texts) = (checkpoint(name), texts(4));
             let base = Base::new(name, &checkpoint, isa, &texts);
@@ -190,16 +200,19 @@ fn gradients_of_all_weights_towards_the_base() {
 
 #[test]
 fn gradients_of_adapters() {
-    let all = &oml_model::decoder::TARGET_MODULES[..];
-    for (name, modules) in [
-        ("llama-biases", all),
-        ("llama-gqa-tied", &["k_proj", "v_proj", "up_proj"][..]),
+    let all = &[ALL_LINEAR][..];
+    for (name, modules, maps) in [
+        ("gemma2", all, 7),
+        ("gpt-neox", all, 4),
+        ("llama-biases", all, 7),
+        ("llama-gqa-tied", &["k_proj", "v_proj", "up_proj"][..], 3),
+        ("phi3", all, 4),
     ] {
         let (checkpoint, texts) = (checkpoint(name), texts(5));
         let base = Base::new(name, &checkpoint, Isa::Portable, &texts);
         let mut trainer = with_adapters(&checkpoint, Isa::Portable, modules);
         let map = trainer.decoder.adapters.as_ref().unwrap().map.clone();
-        assert_eq!(map.entries.len(), 2 * 2 * modules.len());
+        assert_eq!(map.entries.len(), 2 * 2 * maps, "{name}");
         disturb(&mut trainer, 0.1);
         check(name, &mut trainer, &map, &followed(&texts), Some(&base));
     }
@@ -223,7 +236,7 @@ fn a_model_that_is_its_base_has_no_divergence() {
 
 #[test]
 fn adapters_learn_alike_on_every_instruction_set() {
-    let all = &oml_model::decoder::TARGET_MODULES[..];
+    let all = &[ALL_LINEAR][..];
     let (checkpoint, texts) = (checkpoint("llama-biases"), texts(7));
     let sequences = language(&texts);
     let views: Vec<&TrainingSequence> = sequences.iter().collect();

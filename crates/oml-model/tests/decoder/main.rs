@@ -6,6 +6,7 @@
 mod detours;
 mod embedding;
 mod equalities;
+mod families;
 mod goldens;
 mod gradients;
 mod measures;

@@ -14,7 +14,12 @@ use oml_model::{
 };
 
 /// Every tiny model.
-pub(crate) const FOLDERS: [&str; 8] = [
+pub(crate) const FOLDERS: [&str; 17] = [
+    "gemma",
+    "gemma2",
+    "gemma3",
+    "gpt-neox",
+    "gpt-neox-sequential",
     "llama-biases",
     "llama-gqa-tied",
     "llama-rope-linear",
@@ -22,7 +27,11 @@ pub(crate) const FOLDERS: [&str; 8] = [
     "llama-rope-yarn",
     "llama-wide-heads",
     "mistral",
+    "mistral-window",
+    "phi3",
     "qwen2",
+    "qwen2-windows",
+    "qwen3",
 ];
 
 /// A sequence of every length class: one token, fewer than a vector, more than a block of queries.

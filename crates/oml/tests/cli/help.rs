@@ -765,7 +765,7 @@ fn embed() {
           --average <X>              Share of the base that is averaged into the weights after every step [default: 0]
           --lora-rank <N>            Rank of low-rank adapters; 0 trains all weights [default: 0]
           --lora-alpha <X>           Numerator of the adapters' scale [default: 32]
-          --target-modules <NAME>    Maps that get an adapter, in PEFT's names, separated by commas [default: q_proj,k_proj,v_proj,o_proj,gate_proj,up_proj,down_proj]
+          --target-modules <NAME>    Maps that get an adapter, in PEFT's names, separated by commas [default: all-linear]
           --save-seconds <N>         Seconds after which the state is saved, so that a killed run can resume [default: 120]
 
     Global options:

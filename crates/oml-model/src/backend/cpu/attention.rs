@@ -3,7 +3,8 @@
 use std::cell::RefCell;
 
 use oml_kernels::{
-    AttentionScratch, Isa, Pool, attention, attention_backward, for_each_range, rotate,
+    AttentionScratch, AttentionShape, Isa, Pool, attention, attention_backward, for_each_range,
+    rotate,
 };
 
 use super::super::{CachedRows, Heads, Layout, RopeTable};
@@ -25,10 +26,11 @@ pub(super) fn turn(
     rows: &mut [f32],
     direction: f32,
 ) {
-    let turned = heads.query_width() + heads.kv_width();
+    let d = heads.shape.head_dim;
     for (row, position) in rows.chunks_mut(heads.qkv_width()).zip(positions) {
         let (cos, sin) = table.at(*position as usize);
-        for head in row[..turned].chunks_mut(heads.shape.head_dim) {
+        for start in heads.queries_and_keys().into_iter().flatten() {
+            let head = &mut row[start..][..d];
             rotate(isa, &mut head[..2 * cos.len()], cos, sin, direction);
         }
     }
@@ -42,8 +44,7 @@ pub(super) fn forward(
     heads: &Heads,
     out: &mut [f32],
 ) {
-    let (width, shape) = (heads.qkv_width(), heads.shape);
-    let (query, kv) = (heads.query_width(), heads.kv_width());
+    let (width, query, shape) = (heads.qkv_width(), heads.query_width(), heads.shape);
     // Long sequences are cut into blocks of queries, so that one sequence keeps every thread busy.
     let blocks: Vec<(usize, usize, usize)> = layout
         .sequences()
@@ -61,7 +62,8 @@ pub(super) fn forward(
     for_each_range(pool, out, &bounds, |i, out| {
         let (start, first, rows) = blocks[i];
         let row = &qkv[start * width..][..(first + rows) * width];
-        let (q, k, v) = (&row[first * width..], &row[query..], &row[query + kv..]);
+        let (k, v) = (&row[shape.keys_at..], &row[shape.values_at..]);
+        let q = &row[first * width..];
         SCRATCH.with_borrow_mut(|(scratch, _)| {
             attention(
                 isa, &shape, scratch, first, rows, q, width, k, v, width, out, query,
@@ -105,15 +107,26 @@ pub(super) fn cached(
     out: &mut [f32],
 ) {
     let (width, shape) = (heads.qkv_width(), heads.shape);
-    let (query, kv) = (heads.query_width(), heads.kv_width());
+    let (query, kv, d) = (heads.query_width(), heads.kv_width(), shape.head_dim);
     let row = 2 * kv;
     for s in sequences {
         for t in 0..s.rows {
-            let new = &qkv[(s.start + t) * width + query..][..row];
-            cache[(s.slot + s.past + t) * row..][..row].copy_from_slice(new);
+            let new = &qkv[(s.start + t) * width..][..width];
+            let place = &mut cache[(s.slot + s.past + t) * row..][..row];
+            for (to, from) in [(0, shape.keys_at), (kv, shape.values_at)] {
+                for head in 0..shape.kv_heads {
+                    let from = &new[from + head * shape.kv_step..][..d];
+                    place[to + head * d..][..d].copy_from_slice(from);
+                }
+            }
         }
     }
     let cache = &*cache;
+    // In the cache keys lie beside keys.
+    let shape = AttentionShape {
+        kv_step: d,
+        ..shape
+    };
     let mut bounds: Vec<usize> = sequences.iter().map(|s| s.start * query).collect();
     bounds.push(sequences.last().map_or(0, |s| (s.start + s.rows) * query));
     for_each_range(pool, out, &bounds, |i, out| {

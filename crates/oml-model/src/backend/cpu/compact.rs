@@ -1,10 +1,12 @@
 //! Activations that wait for the next operation or for the backward pass.
 
 use oml_kernels::{
-    Floats, Isa, Packed, Pool, for_each_chunk, for_each_chunk2, matmul, matmul_narrow, narrow,
-    swiglu, swiglu_backward, swiglu_backward_bf16, swiglu_bf16, widen,
+    Floats, Isa, Packed, Pool, activated, activated_backward, activated_backward_bf16,
+    activated_bf16, for_each_chunk, for_each_chunk2, gated, gated_backward, gated_backward_bf16,
+    gated_bf16, matmul, matmul_narrow, narrow, widen,
 };
 
+use super::super::Gate;
 use super::ROWS;
 
 /// Rows of activations: bf16 where products are bf16 anyway, f32 otherwise.
@@ -94,35 +96,42 @@ impl Compact {
         }
     }
 
-    /// SwiGLU of row `r` of `[rows, 2·width]`, gate first.
-    pub(super) fn gated(&self, isa: Isa, r: usize, out: &mut [f32]) {
-        let width = out.len();
-        let (at, n) = (r * 2 * width, 2 * width);
+    /// The activation of row `r` of `[rows, gate.inputs(width)]`, gate first.
+    pub(super) fn activate(&self, isa: Isa, gate: Gate, r: usize, out: &mut [f32]) {
+        let (f, width) = (gate.activation, out.len());
+        let n = gate.inputs(width);
         match self {
-            Self::Half(kept) => {
-                let (gate, up) = kept[at..][..n].split_at(width);
-                swiglu_bf16(isa, gate, up, out);
-            }
-            Self::Full(kept) => {
-                let (gate, up) = kept[at..][..n].split_at(width);
-                swiglu(isa, gate, up, out);
-            }
+            Self::Half(kept) => match kept[r * n..][..n].split_at(width) {
+                (x, []) => activated_bf16(isa, f, x, out),
+                (gate, up) => gated_bf16(isa, f, gate, up, out),
+            },
+            Self::Full(kept) => match kept[r * n..][..n].split_at(width) {
+                (x, []) => activated(isa, f, x, out),
+                (gate, up) => gated(isa, f, gate, up, out),
+            },
         }
     }
 
-    /// The gradient of [`Compact::gated`] for row `r`: `d_act` to `out`, twice as wide.
-    pub(super) fn gated_backward(&self, isa: Isa, r: usize, d_act: &[f32], out: &mut [f32]) {
-        let n = out.len();
-        let (d_gate, d_up) = out.split_at_mut(n / 2);
+    /// The gradient of [`Compact::activate`] for row `r`: `d_act` to `out`, `gate.inputs` as wide.
+    pub(super) fn activate_backward(
+        &self,
+        isa: Isa,
+        gate: Gate,
+        r: usize,
+        d_act: &[f32],
+        out: &mut [f32],
+    ) {
+        let (f, n, width) = (gate.activation, out.len(), d_act.len());
+        let (d_gate, d_up) = out.split_at_mut(width);
         match self {
-            Self::Half(kept) => {
-                let (gate, up) = kept[r * n..][..n].split_at(n / 2);
-                swiglu_backward_bf16(isa, gate, up, d_act, d_gate, d_up);
-            }
-            Self::Full(kept) => {
-                let (gate, up) = kept[r * n..][..n].split_at(n / 2);
-                swiglu_backward(isa, gate, up, d_act, d_gate, d_up);
-            }
+            Self::Half(kept) => match kept[r * n..][..n].split_at(width) {
+                (x, []) => activated_backward_bf16(isa, f, x, d_act, d_gate),
+                (gate, up) => gated_backward_bf16(isa, f, gate, up, d_act, d_gate, d_up),
+            },
+            Self::Full(kept) => match kept[r * n..][..n].split_at(width) {
+                (x, []) => activated_backward(isa, f, x, d_act, d_gate),
+                (gate, up) => gated_backward(isa, f, gate, up, d_act, d_gate, d_up),
+            },
         }
     }
 }

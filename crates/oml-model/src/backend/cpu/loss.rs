@@ -6,10 +6,11 @@
 //! teacher:  L = Σ p·(log p − log q)           dz = q − p        with p = softmax(h₀·E₀ᵀ), q = softmax(z)
 //! dh = dz·E             dE += dzᵀ·h
 //! ```
+//! With a soft cap z is capped first, the teacher's too, and dz gets the cap's factor.
 
 use oml_kernels::{
-    Floats, divergence, exp_scaled, for_each_chunk, for_each_chunk2, log_sum_exp, matmul, max,
-    pack, pack_with, sum_exp,
+    Floats, Isa, Pool, divergence, exp_scaled, for_each_chunk, for_each_chunk2, log_sum_exp,
+    matmul, max, pack, pack_with, soft_cap, soft_cap_backward, sum_exp,
 };
 
 use super::super::{Objective, RowLoss, Target, Teacher};
@@ -25,6 +26,7 @@ pub(super) fn head_loss(
     objectives: &[Objective],
     head: &Weight,
     parameters: &[f32],
+    softcap: Option<f32>,
     teacher: Option<Teacher<'_, Cpu>>,
     mut d_hidden: Option<&mut Floats>,
     d_head: Option<Target<'_, Floats>>,
@@ -56,6 +58,7 @@ pub(super) fn head_loss(
         let h = &hidden[start * width..][..rows * width];
         pack(pool, h, rows, width, width, &mut [&mut *left]);
         matmul(pool, left, w, logits, vocabulary, false);
+        cap_rows(isa, pool, softcap, logits, rows * vocabulary);
 
         let followed: Vec<usize> = objectives
             .iter()
@@ -80,6 +83,13 @@ pub(super) fn head_loss(
                 teacher_logits,
                 vocabulary,
                 false,
+            );
+            cap_rows(
+                isa,
+                pool,
+                softcap,
+                teacher_logits,
+                followed.len() * vocabulary,
             );
         }
         // Which row of the teacher's logits belongs to a row of the block.
@@ -154,6 +164,9 @@ pub(super) fn head_loss(
                 }
                 (Objective::Teacher { .. }, None) => row.fill(0.0),
             }
+            if let Some(cap) = softcap {
+                soft_cap_backward(isa, z, cap, row);
+            }
         };
         if d_head.is_some() {
             pack_with(
@@ -193,6 +206,16 @@ pub(super) fn head_loss(
     losses
 }
 
+/// Caps the first `length` logits, where there is a cap.
+fn cap_rows(isa: Isa, pool: &Pool, softcap: Option<f32>, logits: &mut [f32], length: usize) {
+    const CHUNK: usize = 1 << 14;
+    if let Some(cap) = softcap {
+        for_each_chunk(pool, &mut logits[..length], CHUNK, |_, logits| {
+            soft_cap(isa, logits, cap);
+        });
+    }
+}
+
 /// Makes room; what was there is lost when it grows.
 fn grow(buffer: &mut Floats, length: usize) {
     if buffer.len() < length {
@@ -206,9 +229,11 @@ pub(super) fn head_rows(
     rows: usize,
     head: &Weight,
     parameters: &[f32],
+    softcap: Option<f32>,
     visit: &(dyn Fn(usize, &[f32]) + Sync),
 ) {
     let Cpu {
+        isa,
         pool,
         forward_weight,
         left,
@@ -229,6 +254,7 @@ pub(super) fn head_rows(
             &mut [&mut *left],
         );
         matmul(pool, left, w, logits, vocabulary, false);
+        cap_rows(*isa, pool, softcap, logits, count * vocabulary);
         for_each_chunk(
             pool,
             &mut logits[..count * vocabulary],

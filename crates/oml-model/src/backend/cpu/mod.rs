@@ -7,17 +7,18 @@
 mod attention;
 mod compact;
 mod loss;
+mod norm;
 mod sums;
 mod weight;
 
 use oml_kernels::{
     AdamWStep, Floats, Form, Isa, Packed, Pool, adamw, dot, for_each_chunk, for_each_chunk3,
-    matmul, pack, pack_with, rms_norm, rms_norm_backward_input, rms_norm_backward_weight,
+    matmul, pack, pack_with,
 };
 
 use super::{
-    Backend, CachedRows, Columns, Directions, Heads, Layout, Objective, Role, RopeTable, RowLoss,
-    Target, Teacher, Upstream,
+    Backend, CachedRows, Columns, Directions, Gate, Heads, Layout, Norm, Objective, Role,
+    RopeTable, RowLoss, Target, Teacher, Upstream,
 };
 pub use compact::Compact;
 use sums::{add_to, block_sums};
@@ -131,19 +132,27 @@ impl Backend for Cpu {
         target.copy_from_slice(&source[offset..][..target.len()]);
     }
 
-    fn embed(&mut self, ids: &[u32], table: &Weight, parameters: &Floats, x: &mut Floats) {
+    fn embed(
+        &mut self,
+        ids: &[u32],
+        table: &Weight,
+        parameters: &Floats,
+        scale: f32,
+        x: &mut Floats,
+    ) {
         let (_, width) = table.shape();
-        for_each_chunk(
-            &self.pool,
-            &mut x[..ids.len() * width],
-            width,
-            |t, row| match table {
+        for_each_chunk(&self.pool, &mut x[..ids.len() * width], width, |t, row| {
+            let id = ids[t] as usize;
+            match table {
                 Weight::Trainable { offset, .. } => {
-                    row.copy_from_slice(&parameters[offset + ids[t] as usize * width..][..width])
+                    row.copy_from_slice(&parameters[offset + id * width..][..width])
                 }
-                Weight::Frozen { forward, .. } => forward.row(ids[t] as usize, row),
-            },
-        );
+                Weight::Frozen { forward, .. } => forward.row(id, row),
+            }
+            if scale != 1.0 {
+                row.iter_mut().for_each(|x| *x *= scale);
+            }
+        });
     }
 
     fn embed_backward(
@@ -151,81 +160,105 @@ impl Backend for Cpu {
         ids: &[u32],
         width: usize,
         dx: &Floats,
+        scale: f32,
         gradients: &mut Floats,
         offset: usize,
     ) {
         for (t, id) in ids.iter().enumerate() {
             let row = &mut gradients[offset + *id as usize * width..][..width];
             for (g, d) in row.iter_mut().zip(&dx[t * width..][..width]) {
-                *g += d;
+                *g += scale * d;
             }
         }
     }
 
-    fn rms_norm(
+    fn norm(
         &mut self,
         x: &Floats,
         rows: usize,
         width: usize,
         parameters: &Floats,
-        offset: usize,
-        eps: f32,
+        norm: &Norm,
         y: &mut Operand,
     ) {
-        let (isa, weight) = (self.isa, &parameters[offset..][..width]);
-        pack_with(
-            &self.pool,
-            rows,
-            width,
-            &|r, row| rms_norm(isa, &x[r * width..][..width], weight, eps, row),
-            &mut [&mut y.0],
-        );
+        let fill = |r: usize, row: &mut [f32]| {
+            norm::row(self.isa, parameters, norm, &x[r * width..][..width], row);
+        };
+        pack_with(&self.pool, rows, width, &fill, &mut [&mut y.0]);
     }
 
-    fn rms_norm_rows(
+    fn norm_rows(
         &mut self,
         x: &Floats,
         rows: usize,
         width: usize,
         parameters: &Floats,
-        offset: usize,
-        eps: f32,
+        norm: &Norm,
         y: &mut Floats,
+        accumulate: bool,
     ) {
-        let (isa, weight) = (self.isa, &parameters[offset..][..width]);
-        for_each_chunk(&self.pool, &mut y[..rows * width], width, |r, row| {
-            rms_norm(isa, &x[r * width..][..width], weight, eps, row);
+        let isa = self.isa;
+        let y = &mut y[..rows * width];
+        for_each_chunk(&self.pool, y, ROWS * width, |i, block| {
+            let mut normed = vec![0.0; if accumulate { width } else { 0 }];
+            for (j, y) in block.chunks_mut(width).enumerate() {
+                let x = &x[(i * ROWS + j) * width..][..width];
+                if accumulate {
+                    norm::row(isa, parameters, norm, x, &mut normed);
+                    y.iter_mut().zip(&normed).for_each(|(y, n)| *y += n);
+                } else {
+                    norm::row(isa, parameters, norm, x, y);
+                }
+            }
         });
     }
 
-    fn rms_norm_backward(
+    fn norm_backward(
         &mut self,
         x: &Floats,
         rows: usize,
         width: usize,
         parameters: &Floats,
-        offset: usize,
-        eps: f32,
+        norm: &Norm,
         dy: &Floats,
         dx: &mut Floats,
         d_weight: Option<Target<'_, Floats>>,
     ) {
-        let (isa, weight) = (self.isa, &parameters[offset..][..width]);
-        let dx = &mut dx[..rows * width];
-        for_each_chunk(&self.pool, dx, ROWS * width, |i, dx| {
-            for (j, dx) in dx.chunks_mut(width).enumerate() {
-                let at = (i * ROWS + j) * width;
-                let (x, dy) = (&x[at..][..width], &dy[at..][..width]);
-                rms_norm_backward_input(isa, x, weight, eps, dy, dx);
-            }
-        });
-        if let Some(target) = d_weight {
-            let sum = block_sums(&self.pool, rows, width, |r, sum| {
-                let (x, dy) = (&x[r * width..][..width], &dy[r * width..][..width]);
-                rms_norm_backward_weight(isa, x, eps, dy, sum);
-            });
-            add_to(target, &sum);
+        let (isa, pool, size) = (self.isa, &self.pool, (rows, width));
+        norm::backward(isa, pool, x, size, parameters, norm, dy, dx, d_weight);
+    }
+
+    fn head_norms(
+        &mut self,
+        qkv: &mut Floats,
+        rows: usize,
+        heads: &Heads,
+        parameters: &Floats,
+        norm: &Norm,
+        kept: Option<&mut Compact>,
+    ) {
+        let width = heads.qkv_width();
+        if let Some(kept) = kept {
+            self.round(qkv, rows, width, kept);
         }
+        let qkv = &mut qkv[..rows * width];
+        norm::heads(self.isa, &self.pool, qkv, heads, parameters, norm);
+    }
+
+    fn head_norms_backward(
+        &mut self,
+        qkv: &Compact,
+        rows: usize,
+        heads: &Heads,
+        parameters: &Floats,
+        norm: &Norm,
+        d_qkv: &mut Floats,
+        d_weight: Option<Target<'_, Floats>>,
+    ) {
+        let (isa, pool) = (self.isa, &self.pool);
+        norm::heads_backward(
+            isa, pool, qkv, rows, heads, parameters, norm, d_qkv, d_weight,
+        );
     }
 
     fn linear(
@@ -286,10 +319,10 @@ impl Backend for Cpu {
                 let dy = &buffer[offset..];
                 pack_scaled(pool, dy, rows, outputs, stride, scale, &mut targets);
             }
-            Upstream::Gated { gate_up, d_act } => {
+            Upstream::Activated { up, d_act, gate } => {
+                let width = outputs / gate.inputs(1);
                 let fill = |r: usize, row: &mut [f32]| {
-                    let d_act = &d_act[r * outputs / 2..][..outputs / 2];
-                    gate_up.gated_backward(isa, r, d_act, row);
+                    up.activate_backward(isa, gate, r, &d_act[r * width..][..width], row);
                 };
                 pack_with(pool, rows, outputs, &fill, &mut targets);
             }
@@ -463,24 +496,24 @@ impl Backend for Cpu {
         attention::cached(self.isa, &self.pool, qkv, cache, sequences, heads, out);
     }
 
-    fn swiglu(&mut self, gate_up: &Compact, rows: usize, width: usize, y: &mut Operand) {
+    fn activate(&mut self, up: &Compact, rows: usize, width: usize, gate: Gate, y: &mut Operand) {
         let isa = self.isa;
-        let fill = |r: usize, row: &mut [f32]| gate_up.gated(isa, r, row);
+        let fill = |r: usize, row: &mut [f32]| up.activate(isa, gate, r, row);
         pack_with(&self.pool, rows, width, &fill, &mut [&mut y.0]);
     }
 
-    fn swiglu_backward(
+    fn activate_backward(
         &mut self,
-        gate_up: &Compact,
+        up: &Compact,
         rows: usize,
         width: usize,
+        gate: Gate,
         d_act: &Floats,
-        d_gate_up: &mut Floats,
+        d_up: &mut Floats,
     ) {
-        let isa = self.isa;
-        let d_gate_up = &mut d_gate_up[..rows * 2 * width];
-        for_each_chunk(&self.pool, d_gate_up, 2 * width, |r, d| {
-            gate_up.gated_backward(isa, r, &d_act[r * width..][..width], d);
+        let (isa, n) = (self.isa, gate.inputs(width));
+        for_each_chunk(&self.pool, &mut d_up[..rows * n], n, |r, d| {
+            up.activate_backward(isa, gate, r, &d_act[r * width..][..width], d);
         });
     }
 
@@ -490,12 +523,13 @@ impl Backend for Cpu {
         objectives: &[Objective],
         head: &Weight,
         parameters: &Floats,
+        softcap: Option<f32>,
         teacher: Option<Teacher<'_, Self>>,
         d_hidden: Option<&mut Floats>,
         d_head: Option<Target<'_, Floats>>,
     ) -> Vec<RowLoss> {
         loss::head_loss(
-            self, hidden, objectives, head, parameters, teacher, d_hidden, d_head,
+            self, hidden, objectives, head, parameters, softcap, teacher, d_hidden, d_head,
         )
     }
 
@@ -505,9 +539,10 @@ impl Backend for Cpu {
         rows: usize,
         head: &Weight,
         parameters: &Floats,
+        softcap: Option<f32>,
         visit: &(dyn Fn(usize, &[f32]) + Sync),
     ) {
-        loss::head_rows(self, hidden, rows, head, parameters, visit);
+        loss::head_rows(self, hidden, rows, head, parameters, softcap, visit);
     }
 
     fn adamw(

@@ -105,10 +105,12 @@ pub(in crate::checkpoint) fn hugging_face_config(
         .text(architecture_field, file)?
         .ok_or_else(|| Header::missing(architecture_field, file))?;
     if !["llama", "qwen2"].contains(&architecture) {
-        return Err(bad(ConfigError::UnknownArchitecture {
-            field: "general.architecture",
-            got: architecture.to_owned(),
-        }));
+        let field = "general.architecture";
+        return Err(bad(ConfigError::value(
+            field,
+            "one of llama, qwen2",
+            architecture,
+        )));
     }
     let key = |field: &str| format!("{architecture}.{field}");
     let mut fields = Map::new();

@@ -1,8 +1,9 @@
 """Write the decoder's goldens: what Hugging Face transformers computes, for the Rust decoder to agree with.
 
-Two kinds, both fp32 on the CPU with eager attention, both documented in README.md beside this file:
+Three kinds, all fp32 on the CPU with eager attention, documented in README.md beside this file:
 
   generate.py tiny             one folder per tiny random model: config.json, model.safetensors, golden.json
+  generate.py peft             peft.json: names and shapes of LoRA adapters of all linear maps of the tiny models
   generate.py smollm2 FOLDER   smollm2.json: first training losses and greedy answers of SmolLM2-135M-Instruct
 """
 
@@ -69,6 +70,31 @@ SCALED = {"hidden_size": 32, "num_attention_heads": 2, "num_key_value_heads": 1,
 
 UNBIASED = {key: value for key, value in LLAMA.items() if not key.endswith("_bias")}
 
+GEMMA = {key: value for key, value in UNBIASED.items() if key not in ("hidden_act", "tie_word_embeddings")} | {
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 8,
+    "pad_token_id": 0,
+}
+NEOX = {
+    "architectures": ["GPTNeoXForCausalLM"],
+    "model_type": "gpt_neox",
+    "hidden_act": "gelu",
+    "hidden_size": 24,
+    "intermediate_size": 40,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 3,
+    "vocab_size": 97,
+    "max_position_embeddings": 64,
+    "layer_norm_eps": 1e-5,
+    "rotary_pct": 0.25,
+    "rotary_emb_base": 10000,
+    "tie_word_embeddings": False,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+    "torch_dtype": "float32",
+}
+
 
 def scaled(name: str, seed: int, scaling: dict, spelling: str = "rope_scaling") -> Case:
     config = LLAMA | SCALED
@@ -129,6 +155,97 @@ CASES = (
             "rope_theta": 1000000.0,
         },
     ),
+    Case(
+        "mistral-window",
+        9,
+        UNBIASED | {"architectures": ["MistralForCausalLM"], "model_type": "mistral", "sliding_window": 4, "head_dim": 8},
+    ),
+    Case(
+        "qwen2-windows",
+        10,
+        UNBIASED
+        | {
+            "architectures": ["Qwen2ForCausalLM"],
+            "model_type": "qwen2",
+            "use_sliding_window": True,
+            "sliding_window": 3,
+            "max_window_layers": 1,
+        },
+    ),
+    Case(
+        "qwen3",
+        11,
+        UNBIASED
+        | {
+            "architectures": ["Qwen3ForCausalLM"],
+            "model_type": "qwen3",
+            "head_dim": 10,
+            "num_attention_heads": 4,
+            "num_key_value_heads": 2,
+            "attention_bias": False,
+            "tie_word_embeddings": True,
+            "use_sliding_window": False,
+        },
+    ),
+    Case(
+        "gemma",
+        12,
+        GEMMA
+        | {"architectures": ["GemmaForCausalLM"], "model_type": "gemma", "hidden_act": "gelu", "num_key_value_heads": 1},
+    ),
+    Case(
+        "gemma2",
+        13,
+        GEMMA
+        | {
+            "architectures": ["Gemma2ForCausalLM"],
+            "model_type": "gemma2",
+            "hidden_activation": "gelu_pytorch_tanh",
+            "query_pre_attn_scalar": 7,
+            "sliding_window": 4,
+            "attn_logit_softcapping": 2.0,
+            "final_logit_softcapping": 5.0,
+        },
+    ),
+    Case(
+        "gemma3",
+        14,
+        GEMMA
+        | {
+            "architectures": ["Gemma3ForCausalLM"],
+            "model_type": "gemma3_text",
+            "hidden_activation": "gelu_pytorch_tanh",
+            "query_pre_attn_scalar": 9,
+            "num_hidden_layers": 3,
+            "sliding_window": 4,
+            "sliding_window_pattern": 2,
+            "rope_theta": 1000000.0,
+            "rope_local_base_freq": 100.0,
+            "rope_scaling": {"rope_type": "linear", "factor": 8.0},
+        },
+    ),
+    Case(
+        "phi3",
+        15,
+        UNBIASED
+        | {
+            "architectures": ["Phi3ForCausalLM"],
+            "model_type": "phi3",
+            "num_attention_heads": 4,
+            "num_key_value_heads": 2,
+            "hidden_size": 32,
+            "partial_rotary_factor": 0.5,
+            "original_max_position_embeddings": 64,
+            "sliding_window": 6,
+            "pad_token_id": 0,
+        },
+    ),
+    Case("gpt-neox", 16, NEOX | {"use_parallel_residual": True}),
+    Case(
+        "gpt-neox-sequential",
+        17,
+        NEOX | {"use_parallel_residual": False, "rotary_pct": 1.0, "attention_bias": False, "tie_word_embeddings": True},
+    ),
 )
 
 
@@ -138,10 +255,13 @@ def randomise(model: torch.nn.Module, seed: int) -> None:
     for name, parameter in model.named_parameters():
         noise = torch.randn(parameter.shape, generator=generator)
         if name.endswith("norm.weight"):
-            parameter.data = 1 + 0.2 * noise
+            # Gemma's norms add one to their weight
+            parameter.data = 0.2 * noise + (0 if "gemma" in model.config.model_type else 1)
         elif name.endswith("bias"):
             parameter.data = 0.3 * noise
-        elif "embed_tokens" in name:
+        elif "embed_tokens" in name and "gemma" in model.config.model_type:
+            parameter.data = 0.7 * noise / math.sqrt(parameter.shape[1])
+        elif "embed_tokens" in name or "embed_in" in name:
             parameter.data = 0.7 * noise
         else:
             parameter.data = 1.5 * noise / math.sqrt(parameter.shape[1])
@@ -265,6 +385,20 @@ def tiny(case: Case) -> None:
     )
 
 
+# ---- Adapters -------------------------------------------------------------------------------------------------
+
+RANK = 4
+
+
+def adapter_shapes(case: Case) -> dict[str, list[int]]:
+    """The tensors of an adapter as PEFT saves them, by name."""
+    from peft import LoraConfig, get_peft_model, get_peft_model_state_dict
+
+    config = LoraConfig(r=RANK, target_modules="all-linear", task_type="CAUSAL_LM")
+    adapted = get_peft_model(load(HERE / case.name), config)
+    return {name: list(tensor.shape) for name, tensor in sorted(get_peft_model_state_dict(adapted).items())}
+
+
 # ---- SmolLM2 --------------------------------------------------------------------------------------------------
 
 W1 = {"sequences": 16, "tokens": 48, "response": 16, "steps": 5}
@@ -356,6 +490,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("tiny", help="the tiny random models").add_argument("--only", metavar="CASE")
+    commands.add_parser("peft", help="the adapters of the tiny models")
     commands.add_parser("smollm2", help="SmolLM2-135M-Instruct").add_argument("folder", type=Path)
     arguments = parser.parse_args()
     transformers.logging.set_verbosity_error()
@@ -364,6 +499,8 @@ def main() -> None:
         for case in CASES:
             if arguments.only in (None, case.name):
                 tiny(case)
+    elif arguments.command == "peft":
+        write_json(HERE / "peft.json", {case.name: adapter_shapes(case) for case in CASES})
     else:
         smollm2(arguments.folder)
 

@@ -1,0 +1,190 @@
+//! The families of models that the decoder computes: what a layer of each is made of, how its tensors are called, and
+//! what its `config.json` adds to the fields that all share. One file per family; [`Family::ALL`] lists them.
+
+mod gemma;
+mod gemma2;
+mod gemma3_text;
+mod gpt_neox;
+mod llama;
+mod mistral;
+mod phi3;
+mod qwen2;
+mod qwen3;
+
+use std::fmt;
+
+use super::error::Fields;
+use super::{ConfigError, ModelConfig};
+
+/// The norm of a family's layers.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum NormKind {
+    /// RMSNorm with weights around `1 − offset`.
+    Rms {
+        /// Added to the weight.
+        offset: f32,
+    },
+    /// LayerNorm with a bias.
+    Layer,
+}
+
+/// The names of a family's tensors, without `.weight` and `.bias`. Those of a layer follow `{layers}.{number}.`; the
+/// last part of a linear map's name is its name as a target of adapters in PEFT.
+#[derive(Debug)]
+pub struct Names {
+    /// Token embedding, `[V, H]`.
+    pub embedding: &'static str,
+    /// What comes before a layer's number.
+    pub layers: &'static str,
+    /// The norm before the head.
+    pub final_norm: &'static str,
+    /// The output head, `[V, H]`.
+    pub head: &'static str,
+    /// The norm before attention.
+    pub attention_norm: &'static str,
+    /// The maps to queries, keys and values: three, or one that makes all.
+    pub qkv: &'static [&'static str],
+    /// The norms of every query head and every key head.
+    pub head_norms: Option<[&'static str; 2]>,
+    /// The map from attention.
+    pub o: &'static str,
+    /// The norm of what attention adds.
+    pub attention_out_norm: Option<&'static str>,
+    /// The norm before the feed-forward block.
+    pub mlp_norm: &'static str,
+    /// The maps into the feed-forward block: gate and up, or one that makes all.
+    pub up: &'static [&'static str],
+    /// The map out of it.
+    pub down: &'static str,
+    /// The norm of what the feed-forward block adds.
+    pub mlp_out_norm: Option<&'static str>,
+}
+
+impl Names {
+    /// Llama's, which most families share.
+    const LLAMA: Self = Self {
+        embedding: "model.embed_tokens",
+        layers: "model.layers",
+        final_norm: "model.norm",
+        head: "lm_head",
+        attention_norm: "input_layernorm",
+        qkv: &["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"],
+        head_norms: None,
+        o: "self_attn.o_proj",
+        attention_out_norm: None,
+        mlp_norm: "post_attention_layernorm",
+        up: &["mlp.gate_proj", "mlp.up_proj"],
+        down: "mlp.down_proj",
+        mlp_out_norm: None,
+    };
+}
+
+/// A family of models: what all its models have in common.
+pub struct Family {
+    /// The name in `model_type`.
+    pub model_type: &'static str,
+    /// The class named in `architectures`.
+    pub architecture: &'static str,
+    /// The norm of all layers.
+    pub norm: NormKind,
+    /// Embeddings are multiplied with √H.
+    pub scales_embedding: bool,
+    /// The feed-forward block multiplies its activation with a second map.
+    pub gated: bool,
+    /// In the map to queries, keys and values each head's three lie together.
+    pub interleaved: bool,
+    /// The names of the tensors.
+    pub names: Names,
+    /// Reads what the family has beyond, or other than, Llama.
+    read: fn(&Fields<'_>, &mut ModelConfig) -> Result<(), ConfigError>,
+}
+
+impl Family {
+    /// Every family, by `model_type`.
+    pub const ALL: [&'static Self; 9] = [
+        &gemma::FAMILY,
+        &gemma2::FAMILY,
+        &gemma3_text::FAMILY,
+        &gpt_neox::FAMILY,
+        &llama::FAMILY,
+        &mistral::FAMILY,
+        &phi3::FAMILY,
+        &qwen2::FAMILY,
+        &qwen3::FAMILY,
+    ];
+
+    pub(super) fn parse(name: &str) -> Result<&'static Self, ConfigError> {
+        let known = |family: &&Self| family.model_type == name;
+        Self::ALL
+            .into_iter()
+            .find(known)
+            .ok_or_else(|| ConfigError::UnknownArchitecture {
+                field: "model_type",
+                got: name.to_owned(),
+            })
+    }
+
+    pub(super) fn read(
+        &self,
+        fields: &Fields<'_>,
+        config: &mut ModelConfig,
+    ) -> Result<(), ConfigError> {
+        (self.read)(fields, config)
+    }
+
+    /// The linear maps of a layer as PEFT names them, in the order in which a layer uses them.
+    pub fn target_modules(&self) -> Vec<&'static str> {
+        let Names {
+            qkv, o, up, down, ..
+        } = self.names;
+        let maps = qkv.iter().chain([&o]).chain(up).chain([&down]);
+        maps.map(|name| module(name)).collect()
+    }
+
+    /// The parts of the map to queries, keys and values, with their outputs.
+    pub(crate) fn qkv_parts(&self, queries: usize, keys: usize) -> Vec<(&'static str, usize)> {
+        match self.names.qkv {
+            [all] => vec![(all, queries + 2 * keys)],
+            names => names.iter().copied().zip([queries, keys, keys]).collect(),
+        }
+    }
+
+    /// The parts of the map into the feed-forward block, with their outputs.
+    pub(crate) fn up_parts(&self, intermediate: usize) -> Vec<(&'static str, usize)> {
+        match self.names.up {
+            [all] => vec![(all, self.up_width(intermediate))],
+            names => names.iter().map(|name| (*name, intermediate)).collect(),
+        }
+    }
+
+    /// Outputs of the map into the feed-forward block.
+    pub(crate) fn up_width(&self, intermediate: usize) -> usize {
+        if self.gated {
+            2 * intermediate
+        } else {
+            intermediate
+        }
+    }
+}
+
+/// The last part of a map's name.
+fn module(name: &'static str) -> &'static str {
+    name.rsplit_once('.').map_or(name, |(_, module)| module)
+}
+
+impl PartialEq for Family {
+    fn eq(&self, other: &Self) -> bool {
+        self.model_type == other.model_type
+    }
+}
+
+impl fmt::Debug for Family {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.model_type)
+    }
+}
+
+/// Every family's `model_type`, for messages.
+pub(super) fn listed() -> String {
+    Family::ALL.map(|family| family.model_type).join(", ")
+}
