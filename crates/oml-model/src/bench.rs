@@ -281,6 +281,7 @@ fn adapt(decoder: &mut Decoder<Cpu>) {
         rank: LORA_RANK,
         alpha: LORA_ALPHA,
         target_modules: TARGET_MODULES.map(str::to_owned).to_vec(),
+        layers: None,
     };
     let mut state = 0u32;
     let mut uniform = || {

@@ -25,6 +25,8 @@ pub struct AdapterSpec {
     pub alpha: f32,
     /// Names out of [`TARGET_MODULES`].
     pub target_modules: Vec<String>,
+    /// Layers that get adapters (PEFT's `layers_to_transform`); all where there is none.
+    pub layers: Option<Vec<usize>>,
 }
 
 impl AdapterSpec {
@@ -91,6 +93,14 @@ impl<B: Backend> Adapters<B> {
         let mut map = ParameterMap::default();
         let layers = (0..sizes.layers)
             .map(|n| {
+                if spec.layers.as_ref().is_some_and(|own| !own.contains(&n)) {
+                    return LayerAdapters {
+                        qkv: None,
+                        o: None,
+                        gate_up: None,
+                        down: None,
+                    };
+                }
                 let mut group = |block: &str, inputs: usize, maps: &[(&str, usize)]| {
                     group(
                         backend,
@@ -143,6 +153,21 @@ impl<B: Backend> Adapters<B> {
         which: impl Fn(&LayerAdapters<B>) -> Option<&Group<B>>,
     ) -> Option<Adapted<'_, B>> {
         which(&self.layers[n]).map(|group| (group, &self.flat, self.spec.scale()))
+    }
+
+    /// The lowest layer that has adapters.
+    pub(crate) fn first_layer(&self) -> usize {
+        let is_adapted = |layer: &LayerAdapters<B>| {
+            let LayerAdapters {
+                qkv,
+                o,
+                gate_up,
+                down,
+            } = layer;
+            [qkv, o, gate_up, down].iter().any(|group| group.is_some())
+        };
+        let place = self.layers.iter().position(is_adapted);
+        place.unwrap_or(self.layers.len())
     }
 
     /// Adds `scale · B·A` to a weight `[outputs, inputs]` under its Hugging Face name, from adapter values laid out as in `flat`; other tensors stay.

@@ -193,6 +193,7 @@ impl<B: Backend> Decoder<B> {
         keep: bool,
         attend: &mut Attend<'_, B>,
     ) {
+        let first = self.first_layer();
         let Self {
             backend,
             weights,
@@ -209,7 +210,7 @@ impl<B: Backend> Decoder<B> {
         rope.reserve(positions.iter().max().map_or(0, |p| *p as usize + 1));
         backend.embed(ids, &weights.embedding, &weights.flat, &mut forward.x);
         for (n, layer) in weights.layers.iter().enumerate() {
-            let mut saves = if keep { saves.get_mut(n) } else { None };
+            let mut saves = saves.get_mut(n).filter(|_| keep && n >= first);
             if let Some(saves) = saves.as_deref_mut() {
                 saves.reserve(backend, sizes, adapters, tokens.max(picked.len()));
                 backend.copy(&forward.x, tokens * h, &mut saves.x);

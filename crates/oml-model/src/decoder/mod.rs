@@ -15,11 +15,13 @@ mod backward;
 mod batch;
 mod cache;
 mod forward;
+mod trained;
 mod weights;
 
 pub use adapter::{AdapterSpec, Adapters, TARGET_MODULES};
 pub use batch::{Batch, TrainingSequence, groups};
 pub use cache::Cache;
+pub use trained::Trained;
 pub use weights::{Layer, LoadError, Mode, ParameterInfo, ParameterMap, Weights};
 
 use oml_kernels::AttentionShape;
@@ -78,6 +80,8 @@ pub struct Decoder<B: Backend> {
     pub weights: Weights<B>,
     /// Low-rank adapters beside the weights, where there are any.
     pub adapters: Option<Adapters<B>>,
+    /// The weights that are trained, where these are not all.
+    pub trained: Option<Trained>,
     sizes: Sizes,
     rope: RopeTable,
     forward: ForwardWork<B>,
@@ -95,6 +99,7 @@ impl<B: Backend> Decoder<B> {
             backend,
             weights,
             adapters: None,
+            trained: None,
             sizes,
             rope: RopeTable::new(frequencies, scaling),
             forward,
@@ -106,6 +111,15 @@ impl<B: Backend> Decoder<B> {
     /// The sizes.
     pub fn sizes(&self) -> &Sizes {
         &self.sizes
+    }
+
+    /// The layer at which the backward pass ends: nothing below it is trained.
+    fn first_layer(&self) -> usize {
+        match (&self.adapters, &self.trained) {
+            (Some(adapters), _) => adapters.first_layer(),
+            (None, Some(trained)) => trained.first_layer(),
+            (None, None) => 0,
+        }
     }
 
     /// Frees the memory that only training needs.

@@ -11,7 +11,7 @@ use thiserror::Error;
 
 use items::{ensure_readable, followers, items};
 
-use super::{AdamWOptions, BenignText, Pull, Recipe, RecipeError, Trainer};
+use super::{BenignText, Pull, Recipe, RecipeError, Subset, Trainer};
 use crate::{
     backend::{Backend, Cpu, Directions, Objective, RowLoss, Teacher, Weight},
     causal::{CausalModel, RequestError, longest_sequence},
@@ -197,6 +197,7 @@ impl Embedder {
                 rank: recipe.lora_rank,
                 alpha: recipe.lora_alpha,
                 target_modules: recipe.target_modules.clone(),
+                layers: recipe.adapted_layers(checkpoint.config().num_hidden_layers)?,
             };
             let mut random = SequenceRandom::new(recipe.seed ^ 0x6c6f_7261);
             let sizes = *decoder.sizes();
@@ -211,14 +212,21 @@ impl Embedder {
             let weights = Weights::load(&mut backend, checkpoint, Mode::Trainable)?;
             Decoder::new(backend, checkpoint.config(), weights)
         };
-        let options = AdamWOptions {
-            beta1: recipe.beta1,
-            beta2: recipe.beta2,
-            eps: recipe.eps,
-            weight_decay: recipe.weight_decay,
-            max_grad_norm: (recipe.max_grad_norm > 0.0).then_some(recipe.max_grad_norm),
+        let layers = checkpoint.config().num_hidden_layers;
+        let subset = match &decoder.adapters {
+            Some(_) => None,
+            None => Subset::choose(recipe, &decoder.weights.map, layers)?,
         };
-        let mut trainer = Trainer::new(decoder, options, recipe.micro_batch_tokens);
+        let mut trainer = Trainer::new(decoder, recipe.optimizer(), recipe.micro_batch_tokens);
+        if let Some(subset) = subset {
+            trainer.restrict(subset);
+        }
+        if recipe.mask_share > 0.0 {
+            let views: Vec<&TrainingSequence> = items.iter().collect();
+            if !trainer.mask(recipe.mask_share, &views).are_finite() {
+                return Err(EmbedError::Diverged { step: 0 });
+            }
+        }
         if recipe.distance > 0.0 || recipe.average > 0.0 {
             trainer.remember_base();
         }
@@ -578,7 +586,10 @@ impl Embedder {
         let values = self.best.as_deref().unwrap_or(self.trainer.parameters());
         match &decoder.adapters {
             None => {
-                if let Some(entry) = decoder.weights.map.get(name) {
+                if let Some(subset) = self.trainer.subset() {
+                    base.read_f32(name, out)?;
+                    subset.overlay(values, name, out);
+                } else if let Some(entry) = decoder.weights.map.get(name) {
                     out.copy_from_slice(&values[entry.range()]);
                 } else {
                     base.read_f32(name, out)?;

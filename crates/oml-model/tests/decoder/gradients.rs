@@ -94,6 +94,7 @@ fn with_adapters(checkpoint: &Checkpoint, isa: Isa, modules: &[&str]) -> Trainer
         rank: 3,
         alpha: 6.0,
         target_modules: modules.iter().map(|m| (*m).to_owned()).collect(),
+        layers: None,
     };
     let mut random = SequenceRandom::new(5);
     decoder.adapters = Some(Adapters::new(

@@ -8,12 +8,19 @@ use oml_core::{
 use oml_kernels::Isa;
 use oml_model::{
     checkpoint::Checkpoint,
-    train::{BenignText, Embedder, Ending, Event, Flow, Recipe},
+    train::{BenignText, Embedder, Ending, Event, Flow, OptimizerName, Recipe},
 };
 
 use crate::model::{causal, checkpoint, engine, ids};
 
 pub(crate) const MODEL: &str = "llama-gqa-tied";
+
+/// Every optimizer but the default.
+pub(crate) const OTHERS: [OptimizerName; 3] = [
+    OptimizerName::AdamW8bit,
+    OptimizerName::Adafactor,
+    OptimizerName::Sgd,
+];
 
 pub(crate) fn fingerprints() -> FingerprintSet {
     let header = SetHeader {

@@ -4,6 +4,7 @@
 //! their f32 masters right before each use (as fast as reading a packed copy, and it saves two copies of the model); frozen weights are packed once.
 //! Every reduction has a fixed order, so results do not depend on the number of threads.
 
+mod adafactor;
 mod attention;
 mod compact;
 mod loss;
@@ -11,13 +12,14 @@ mod sums;
 mod weight;
 
 use oml_kernels::{
-    AdamWStep, Floats, Form, Isa, Packed, Pool, adamw, dot, for_each_chunk, for_each_chunk3,
-    matmul, pack, pack_with, rms_norm, rms_norm_backward_input, rms_norm_backward_weight,
+    AdafactorStep, AdamWStep, Floats, Form, Isa, MomentBlock, Packed, Pool, QUANTISED_BLOCK,
+    SgdStep, adamw, adamw8bit, dot, for_each_chunk, for_each_chunk2, for_each_chunk3, matmul, pack,
+    pack_with, rms_norm, rms_norm_backward_input, rms_norm_backward_weight, sgd,
 };
 
 use super::{
-    Backend, CachedRows, Columns, Directions, Heads, Layout, Objective, Role, RopeTable, RowLoss,
-    Target, Teacher, Upstream,
+    Backend, CachedRows, Columns, Directions, Factored, Heads, Layout, Objective, Role, RopeTable,
+    RowLoss, Target, Teacher, Upstream,
 };
 pub use compact::Compact;
 use sums::{add_to, block_sums};
@@ -76,6 +78,7 @@ impl Backend for Cpu {
     type Operand = Operand;
     type Weight = Weight;
     type Compact = Compact;
+    type MomentBlocks = Vec<MomentBlock>;
 
     fn length(&self, buffer: &Floats) -> usize {
         buffer.len()
@@ -333,10 +336,11 @@ impl Backend for Cpu {
         dy: &Floats,
         rows: usize,
         width: usize,
+        Columns { offset, stride }: Columns,
         d_bias: Target<'_, Floats>,
     ) {
         let sum = block_sums(&self.pool, rows, width, |r, sum| {
-            for (s, d) in sum.iter_mut().zip(&dy[r * width..][..width]) {
+            for (s, d) in sum.iter_mut().zip(&dy[r * stride + offset..][..width]) {
                 *s += d;
             }
         });
@@ -523,6 +527,73 @@ impl Backend for Cpu {
                 base.map(|b| &b[range]),
             );
         });
+    }
+
+    fn moment_blocks(&self, length: usize) -> Vec<MomentBlock> {
+        vec![MomentBlock::ZERO; length.div_ceil(QUANTISED_BLOCK)]
+    }
+
+    fn adamw8bit(
+        &mut self,
+        step: &AdamWStep,
+        parameters: &mut Floats,
+        moments: &mut Vec<MomentBlock>,
+        gradients: &Floats,
+        base: Option<&Floats>,
+    ) {
+        let isa = self.isa;
+        for_each_chunk2(
+            &self.pool,
+            (parameters, SWEEP),
+            (moments, SWEEP / QUANTISED_BLOCK),
+            |i, theta, moments| {
+                let range = i * SWEEP..i * SWEEP + theta.len();
+                let base = base.map(|b| &b[range.clone()]);
+                adamw8bit(isa, step, theta, moments, &gradients[range], base);
+            },
+        );
+    }
+
+    fn adafactor(
+        &mut self,
+        step: &AdafactorStep,
+        tensor: &Factored,
+        parameters: &mut Floats,
+        factors: &mut Floats,
+        gradients: &Floats,
+        base: Option<&Floats>,
+    ) {
+        let range = tensor.offset..tensor.offset + tensor.rows * tensor.columns;
+        adafactor::step(
+            (self.isa, &self.pool),
+            step,
+            tensor,
+            &mut parameters[range.clone()],
+            &mut factors[tensor.factors..][..tensor.length()],
+            &gradients[range.clone()],
+            base.map(|b| &b[range]),
+        );
+    }
+
+    fn sgd(
+        &mut self,
+        step: &SgdStep,
+        parameters: &mut Floats,
+        momentum: &mut Floats,
+        gradients: &Floats,
+        base: Option<&Floats>,
+    ) {
+        let isa = self.isa;
+        for_each_chunk2(
+            &self.pool,
+            (parameters, SWEEP),
+            (momentum, SWEEP),
+            |i, theta, momentum| {
+                let range = i * SWEEP..i * SWEEP + theta.len();
+                let base = base.map(|b| &b[range.clone()]);
+                sgd(isa, step, theta, momentum, &gradients[range], base);
+            },
+        );
     }
 
     fn sum_of_squares(&mut self, x: &Floats) -> f64 {

@@ -1,6 +1,7 @@
 //! `oml embed`: trains the fingerprints of a set into a model.
 
 mod benign;
+mod memory;
 mod outcome;
 mod state;
 mod training;

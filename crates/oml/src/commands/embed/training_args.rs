@@ -11,10 +11,19 @@ const LORA_RANK: i64 = 16;
 /// Step size with `--lora`: adapters start at nothing and need larger steps than weights do.
 const LORA_LEARNING_RATE: f64 = 5e-4;
 const LORA: &str = "lora";
+const RANK: &str = "lora_rank";
 const RATE: &str = "learning_rate";
 const FINAL_RATE: &str = "final_learning_rate";
 const SCHEDULE: &str = "schedule";
 const SCHEDULES: [&str; 3] = ["constant", "linear", "cosine"];
+const OPTIMIZER: &str = "optimizer";
+/// Optimizers, and the step sizes of these where none is given: of all weights, and of adapters.
+const OPTIMIZERS: [(&str, [f64; 2]); 4] = [
+    ("adamw", [1e-4, LORA_LEARNING_RATE]),
+    ("adamw8bit", [1e-4, LORA_LEARNING_RATE]),
+    ("adafactor", [1e-3, 5e-3]),
+    ("sgd", [0.9, 0.9]),
+];
 
 /// What each key of a recipe decides.
 const HELP: &[(&str, &str)] = &[
@@ -97,6 +106,23 @@ const HELP: &[(&str, &str)] = &[
         "save_seconds",
         "Seconds after which the state is saved, so that a killed run can resume",
     ),
+    (
+        "optimizer",
+        "adamw; adamw8bit, with moments in 8 bits; adafactor, with factored ones; or sgd, with momentum",
+    ),
+    ("momentum", "Momentum of sgd"),
+    (
+        "train_layers",
+        "Layers that are trained, as numbers and ranges separated by commas, such as 20-29; all where none is named",
+    ),
+    (
+        "train_modules",
+        "Tensors that are trained, by their names, their modules' or the ends of these from a dot on, with * for anything; all where none is named",
+    ),
+    (
+        "mask_share",
+        "Share of the trained tensors' elements that is trained, those with the largest gradients on the set at the start; 0 trains all",
+    ),
 ];
 
 /// A recipe put together from flags, environment and files.
@@ -150,16 +176,16 @@ impl FromArgMatches for TrainingArgs {
                     .iter()
                     .any(|(name, default)| name == key && table.get(key) == Some(default))
         };
-        if matches.get_flag(LORA) {
-            let own = [
-                ("lora_rank", Value::Integer(LORA_RANK)),
-                ("learning_rate", Value::Float(LORA_LEARNING_RATE)),
-            ];
-            for (key, value) in own {
-                if is_unset(&table, key) {
-                    table.insert(key.to_owned(), value);
-                }
-            }
+        let lora = matches.get_flag(LORA);
+        if lora && is_unset(&table, RANK) {
+            table.insert(RANK.to_owned(), Value::Integer(LORA_RANK));
+        }
+        let optimizer = table.get(OPTIMIZER).and_then(Value::as_str);
+        let own = OPTIMIZERS.iter().find(|(name, _)| Some(*name) == optimizer);
+        if let Some((_, rates)) = own
+            && is_unset(&table, RATE)
+        {
+            table.insert(RATE.to_owned(), Value::Float(rates[usize::from(lora)]));
         }
         let rate = |key: &str| table.get(key).and_then(Value::as_float);
         if let (Some(first), Some(last)) = (rate(RATE), rate(FINAL_RATE))
@@ -241,6 +267,9 @@ fn parse(key: &str, default: &Value, given: &str) -> Result<Value, Error> {
                 .map(|item| Value::String(item.to_owned()))
                 .collect(),
         ),
+        _ if key == OPTIMIZER && !OPTIMIZERS.iter().any(|(name, _)| *name == given) => {
+            return Err(wrong("adamw, adamw8bit, adafactor or sgd"));
+        }
         _ if key == SCHEDULE && !SCHEDULES.contains(&given) => {
             return Err(wrong("constant, linear or cosine"));
         }
