@@ -282,6 +282,7 @@ fn adapt(decoder: &mut Decoder<Cpu>) {
         alpha: LORA_ALPHA,
         target_modules: TARGET_MODULES.map(str::to_owned).to_vec(),
         layers: None,
+        use_dora: false,
     };
     let mut state = 0u32;
     let mut uniform = || {

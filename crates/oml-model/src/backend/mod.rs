@@ -321,6 +321,28 @@ pub trait Backend {
     );
     /// Sets the first `length` values to zero.
     fn clear(&mut self, buffer: &mut Self::Buffer, length: usize);
+    /// `y[r] = y[r] ⊙ factors` for every row.
+    fn scale_columns(
+        &mut self,
+        y: &mut Self::Buffer,
+        rows: usize,
+        width: usize,
+        factors: &Self::Buffer,
+    );
+    /// `out (+)= factors ⊙ Σ a[r] ⊙ b[r]` over `width` columns of rows from the first of `columns` on, which is also the first of the factors.
+    #[allow(clippy::too_many_arguments)]
+    fn column_dots(
+        &mut self,
+        a: &Self::Buffer,
+        b: &Self::Buffer,
+        rows: usize,
+        width: usize,
+        columns: Columns,
+        factors: &Self::Buffer,
+        out: Target<'_, Self::Buffer>,
+    );
+    /// `y += x` over the first `length` values.
+    fn add(&mut self, x: &Self::Buffer, length: usize, y: &mut Self::Buffer);
     /// Copies the first `length` values.
     fn copy(&mut self, source: &Self::Buffer, length: usize, target: &mut Self::Buffer);
     /// Rounds `rows × width` values of a buffer.

@@ -30,6 +30,8 @@ pub(super) struct BackwardWork<B: Backend> {
     d_hidden: B::Buffer,
     /// Gradient of `A·x`.
     d_inner: B::Buffer,
+    /// Gradient of what a map gives before its magnitudes, where the gradient after them is still needed.
+    scaled: B::Buffer,
     /// A linear map's input for its weight gradient.
     input: B::Operand,
     inner: B::Operand,
@@ -47,6 +49,7 @@ impl<B: Backend> BackwardWork<B> {
             d_act: empty(),
             d_hidden: empty(),
             d_inner: empty(),
+            scaled: empty(),
             input: backend.operand(Role::WeightGradient),
             inner: backend.operand(Role::WeightGradient),
         }
@@ -293,9 +296,20 @@ impl<B: Backend> LayerBackward<'_, '_, B> {
         backend.swiglu(&saves.gate_up, tokens, i, &mut work.input);
         let all = Columns::all(h);
         sink.bias(*backend, &work.dx, tokens, h, layer.down_bias);
+        let group = adapters.and_then(|a| a.group(*n, |l| l.down.as_ref()));
+        let apart = group.is_some_and(|(group, ..)| group.magnitudes.is_some());
+        let dy = if apart {
+            ensure(*backend, &mut work.scaled, tokens * h);
+            backend.copy(&work.dx, tokens * h, &mut work.scaled);
+            let dy = &mut work.scaled;
+            magnitude_backward(*backend, group, tokens, dy, &saves.outputs[3], sink);
+            &work.scaled
+        } else {
+            &work.dx
+        };
         linear_backward(
             *backend,
-            (&work.dx, [h, i]),
+            (dy, [h, i]),
             tokens,
             (&layer.down, layer.down_offset),
             flat,
@@ -303,13 +317,13 @@ impl<B: Backend> LayerBackward<'_, '_, B> {
             &work.input,
             sink,
         );
-        if let Some(group) = adapters.and_then(|a| a.group(*n, |l| l.down.as_ref())) {
+        if let Some(group) = group {
             let inner = (&mut work.inner, &saves.inner[3], &mut work.d_inner);
             adapter_backward(
                 *backend,
                 group,
                 tokens,
-                &work.dx,
+                dy,
                 &work.input,
                 inner,
                 &mut work.d_act,
@@ -343,6 +357,8 @@ impl<B: Backend> LayerBackward<'_, '_, B> {
             let dy = &mut work.d_gate_up;
             ensure(*backend, dy, tokens * 2 * i);
             backend.swiglu_backward(&saves.gate_up, tokens, i, &work.d_act, dy);
+            sink.bias(*backend, dy, tokens, 2 * i, bias);
+            magnitude_backward(*backend, group, tokens, dy, &saves.outputs[2], sink);
             linear_backward(
                 *backend,
                 (dy, [2 * i, h]),
@@ -353,7 +369,6 @@ impl<B: Backend> LayerBackward<'_, '_, B> {
                 &work.input,
                 sink,
             );
-            sink.bias(*backend, dy, tokens, 2 * i, bias);
             if let Some(group) = group {
                 let inner = (&mut work.inner, &saves.inner[2], &mut work.d_inner);
                 adapter_backward(
@@ -398,9 +413,20 @@ impl<B: Backend> LayerBackward<'_, '_, B> {
             ..
         } = self;
         sink.bias(*backend, &work.dx, tokens, h, layer.o_bias);
+        let group = adapters.and_then(|a| a.group(*n, |l| l.o.as_ref()));
+        let apart = group.is_some_and(|(group, ..)| group.magnitudes.is_some());
+        let dy = if apart {
+            ensure(*backend, &mut work.scaled, tokens * h);
+            backend.copy(&work.dx, tokens * h, &mut work.scaled);
+            let dy = &mut work.scaled;
+            magnitude_backward(*backend, group, tokens, dy, &saves.outputs[1], sink);
+            &work.scaled
+        } else {
+            &work.dx
+        };
         linear_backward(
             *backend,
-            (&work.dx, [h, query]),
+            (dy, [h, query]),
             tokens,
             (&layer.o, layer.o_offset),
             flat,
@@ -408,13 +434,13 @@ impl<B: Backend> LayerBackward<'_, '_, B> {
             &saves.attended,
             sink,
         );
-        if let Some(group) = adapters.and_then(|a| a.group(*n, |l| l.o.as_ref())) {
+        if let Some(group) = group {
             let inner = (&mut work.inner, &saves.inner[1], &mut work.d_inner);
             adapter_backward(
                 *backend,
                 group,
                 tokens,
-                &work.dx,
+                dy,
                 &saves.attended,
                 inner,
                 &mut work.d_attended,
@@ -477,6 +503,15 @@ impl<B: Backend> LayerBackward<'_, '_, B> {
             &mut work.input,
         );
         sink.bias(*backend, &work.d_qkv, tokens, width, layer.qkv_bias);
+        let group = adapters.and_then(|a| a.group(*n, |l| l.qkv.as_ref()));
+        magnitude_backward(
+            *backend,
+            group,
+            tokens,
+            &mut work.d_qkv,
+            &saves.outputs[0],
+            sink,
+        );
         linear_backward(
             *backend,
             (&work.d_qkv, [width, h]),
@@ -487,7 +522,7 @@ impl<B: Backend> LayerBackward<'_, '_, B> {
             &work.input,
             sink,
         );
-        if let Some(group) = adapters.and_then(|a| a.group(*n, |l| l.qkv.as_ref())) {
+        if let Some(group) = group {
             let inner = (&mut work.inner, &saves.inner[0], &mut work.d_inner);
             adapter_backward(
                 *backend,
@@ -606,4 +641,29 @@ fn adapter_backward<B: Backend>(
         Some((dx, Columns::all(group.inputs), true)),
         Some((x, sink.at(group.a_offset))),
     );
+}
+
+/// Backward of `y = m/‖V‖ ⊙ u`, ‖V‖ being a constant: writes the gradient of m, and takes `dy` to the gradient of u. Nothing without magnitudes.
+fn magnitude_backward<B: Backend>(
+    backend: &mut B,
+    group: Option<Adapted<'_, B>>,
+    tokens: usize,
+    dy: &mut B::Buffer,
+    u: &B::Buffer,
+    sink: &mut Sink<'_, B>,
+) {
+    let Some((group, ..)) = group else { return };
+    let Some(magnitudes) = &group.magnitudes else {
+        return;
+    };
+    for part in &group.parts {
+        let columns = Columns {
+            offset: part.at,
+            stride: group.outputs,
+        };
+        let target = sink.at(part.magnitude_offset);
+        let norms = &magnitudes.inverse_norms;
+        backend.column_dots(dy, u, tokens, part.outputs, columns, norms, target);
+    }
+    backend.scale_columns(dy, tokens, group.outputs, &magnitudes.factors);
 }

@@ -38,6 +38,15 @@ pub(super) struct LayerSaves<B: Backend> {
     pub(super) gate_up: B::Compact,
     /// `A·x` of the four groups of adapters, `[T, inner]`.
     pub(super) inner: [B::Buffer; 4],
+    /// What the four groups give before their magnitudes, `[T, outputs]`, where they have some.
+    pub(super) outputs: [B::Buffer; 4],
+}
+
+impl<B: Backend> LayerSaves<B> {
+    /// Where group `n` of the adapters leaves what its backward pass needs.
+    fn adapted(&mut self, n: usize) -> (&mut B::Buffer, Option<&mut B::Buffer>) {
+        (&mut self.inner[n], Some(&mut self.outputs[n]))
+    }
 }
 
 /// What attention looks at.
@@ -120,6 +129,7 @@ impl<B: Backend> LayerSaves<B> {
             attended: backend.operand(Role::WeightGradient),
             gate_up: backend.compact(),
             inner: std::array::from_fn(|_| backend.buffer(0)),
+            outputs: std::array::from_fn(|_| backend.buffer(0)),
         }
     }
 
@@ -194,6 +204,7 @@ impl<B: Backend> Decoder<B> {
         attend: &mut Attend<'_, B>,
     ) {
         let first = self.first_layer();
+        self.refresh_norms();
         let Self {
             backend,
             weights,
@@ -355,13 +366,10 @@ fn attention_part<B: Backend>(
         Columns::all(width),
         false,
     );
-    if let Some(bias) = layer.qkv_bias {
-        backend.add_bias(&mut work.qkv, tokens, width, flat, bias);
-    }
     if let Some(group) = adapters.and_then(|a| a.group(n, |l| l.qkv.as_ref())) {
         let inner = saves
             .as_deref_mut()
-            .map_or(&mut work.inner, |s| &mut s.inner[0]);
+            .map_or((&mut work.inner, None), |s| s.adapted(0));
         adapter::forward(
             backend,
             group,
@@ -371,6 +379,9 @@ fn attention_part<B: Backend>(
             inner,
             &mut work.qkv,
         );
+    }
+    if let Some(bias) = layer.qkv_bias {
+        backend.add_bias(&mut work.qkv, tokens, width, flat, bias);
     }
     backend.rope(
         &mut work.qkv,
@@ -417,19 +428,19 @@ fn output_part<B: Backend>(
         1.0,
         &mut operands,
     );
-    backend.linear(
-        &work.input,
-        &layer.o,
-        flat,
-        &mut work.x,
-        Columns::all(h),
-        true,
-    );
-    if let Some(bias) = layer.o_bias {
-        backend.add_bias(&mut work.x, tokens, h, flat, bias);
-    }
-    if let Some(group) = adapters.and_then(|a| a.group(n, |l| l.o.as_ref())) {
-        let inner = saves.map_or(&mut work.inner, |s| &mut s.inner[1]);
+    let group = adapters.and_then(|a| a.group(n, |l| l.o.as_ref()));
+    // Magnitudes scale what the map gives, not the residual stream.
+    let apart = group.is_some_and(|(group, ..)| group.magnitudes.is_some());
+    let y = if apart {
+        ensure(backend, &mut work.wide, tokens * h);
+        &mut work.wide
+    } else {
+        &mut work.x
+    };
+    let all = Columns::all(h);
+    backend.linear(&work.input, &layer.o, flat, y, all, !apart);
+    if let Some(group) = group {
+        let inner = saves.map_or((&mut work.inner, None), |s| s.adapted(1));
         adapter::forward(
             backend,
             group,
@@ -437,8 +448,14 @@ fn output_part<B: Backend>(
             &work.input,
             &mut work.inner_operand,
             inner,
-            &mut work.x,
+            y,
         );
+    }
+    if apart {
+        backend.add(&work.wide, tokens * h, &mut work.x);
+    }
+    if let Some(bias) = layer.o_bias {
+        backend.add_bias(&mut work.x, tokens, h, flat, bias);
     }
 }
 
@@ -466,8 +483,13 @@ fn mlp_part<B: Backend>(
         &mut work.input,
     );
     let (gate_up, inner) = match saves.as_deref_mut() {
-        Some(saves) => (&mut saves.gate_up, &mut saves.inner[2]),
-        None => (&mut work.gate_up, &mut work.inner),
+        Some(LayerSaves {
+            gate_up,
+            inner,
+            outputs,
+            ..
+        }) => (gate_up, (&mut inner[2], Some(&mut outputs[2]))),
+        None => (&mut work.gate_up, (&mut work.inner, None)),
     };
     let group = adapters.and_then(|a| a.group(n, |l| l.gate_up.as_ref()));
     if layer.gate_up_bias.is_none() && group.is_none() {
@@ -477,29 +499,29 @@ fn mlp_part<B: Backend>(
         ensure(backend, wide, tokens * 2 * i);
         let columns = Columns::all(2 * i);
         backend.linear(&work.input, &layer.gate_up, flat, wide, columns, false);
-        if let Some(bias) = layer.gate_up_bias {
-            backend.add_bias(wide, tokens, 2 * i, flat, bias);
-        }
         if let Some(group) = group {
             let operand = &mut work.inner_operand;
             adapter::forward(backend, group, tokens, &work.input, operand, inner, wide);
         }
+        if let Some(bias) = layer.gate_up_bias {
+            backend.add_bias(wide, tokens, 2 * i, flat, bias);
+        }
         backend.round(wide, tokens, 2 * i, gate_up);
     }
     backend.swiglu(gate_up, tokens, i, &mut work.input);
-    backend.linear(
-        &work.input,
-        &layer.down,
-        flat,
-        &mut work.x,
-        Columns::all(h),
-        true,
-    );
-    if let Some(bias) = layer.down_bias {
-        backend.add_bias(&mut work.x, tokens, h, flat, bias);
-    }
-    if let Some(group) = adapters.and_then(|a| a.group(n, |l| l.down.as_ref())) {
-        let inner = saves.map_or(&mut work.inner, |s| &mut s.inner[3]);
+    let group = adapters.and_then(|a| a.group(n, |l| l.down.as_ref()));
+    // Magnitudes scale what the map gives, not the residual stream.
+    let apart = group.is_some_and(|(group, ..)| group.magnitudes.is_some());
+    let y = if apart {
+        ensure(backend, &mut work.wide, tokens * h);
+        &mut work.wide
+    } else {
+        &mut work.x
+    };
+    let all = Columns::all(h);
+    backend.linear(&work.input, &layer.down, flat, y, all, !apart);
+    if let Some(group) = group {
+        let inner = saves.map_or((&mut work.inner, None), |s| s.adapted(3));
         adapter::forward(
             backend,
             group,
@@ -507,7 +529,13 @@ fn mlp_part<B: Backend>(
             &work.input,
             &mut work.inner_operand,
             inner,
-            &mut work.x,
+            y,
         );
+    }
+    if apart {
+        backend.add(&work.wide, tokens * h, &mut work.x);
+    }
+    if let Some(bias) = layer.down_bias {
+        backend.add_bias(&mut work.x, tokens, h, flat, bias);
     }
 }

@@ -14,6 +14,7 @@ mod adapter;
 mod backward;
 mod batch;
 mod cache;
+mod dora;
 mod forward;
 mod trained;
 mod weights;

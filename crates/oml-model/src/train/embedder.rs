@@ -198,15 +198,13 @@ impl Embedder {
                 alpha: recipe.lora_alpha,
                 target_modules: recipe.target_modules.clone(),
                 layers: recipe.adapted_layers(checkpoint.config().num_hidden_layers)?,
+                use_dora: recipe.use_dora,
             };
             let mut random = SequenceRandom::new(recipe.seed ^ 0x6c6f_7261);
             let sizes = *decoder.sizes();
-            decoder.adapters = Some(Adapters::new(
-                &mut decoder.backend,
-                &sizes,
-                &spec,
-                &mut || random.uniform() as f32,
-            ));
+            let uniform = &mut || random.uniform() as f32;
+            let adapters = Adapters::new(&mut decoder.backend, &sizes, &spec, uniform);
+            decoder.adapt(adapters);
             decoder
         } else {
             let weights = Weights::load(&mut backend, checkpoint, Mode::Trainable)?;

@@ -277,9 +277,13 @@ impl Activations {
         let (t, forward) = (micro.min(step), micro.min(whole as u64));
         let adapted = u64::from(recipe.lora_rank > 0);
         let rank = recipe.lora_rank as u64;
+        let dora = u64::from(recipe.use_dora);
         let wide = h.max(i).max(query);
 
-        let layer = 4 * 2 * h + packed * (qkv + query + 2 * i) + 4 * 4 * 3 * rank;
+        let layer = 4 * 2 * h
+            + packed * (qkv + query + 2 * i)
+            + 4 * 4 * 3 * rank
+            + dora * (qkv + 2 * h + 2 * i) * 4;
         let below = 4 * (2 * h + 2 * qkv) + packed * wide + adapted * (4 * 2 * i + 12 * rank);
         let backward = 4 * (3 * h + 2 * qkv + i)
             + adapted * 4 * 2 * i
@@ -324,9 +328,13 @@ fn adapters(config: &ModelConfig, recipe: &Recipe) -> Result<Vec<[usize; 2]>, Re
         _ => [i, h],
     };
     let rank = recipe.lora_rank;
+    let magnitudes = |outputs: usize| recipe.use_dora.then_some([1, outputs]);
     let layer = recipe.target_modules.iter().map(shape);
     let layer: Vec<_> = layer
-        .flat_map(|[out, input]| [[rank, input], [out, rank]])
+        .flat_map(|[out, input]| {
+            let maps = [[rank, input], [out, rank]];
+            maps.into_iter().chain(magnitudes(out))
+        })
         .collect();
     Ok(layer.repeat(layers))
 }

@@ -98,6 +98,8 @@ pub struct Recipe {
     pub train_modules: Vec<String>,
     /// Share of the trained tensors' elements that is trained: those with the largest gradients on the set at the start; 0 trains all.
     pub mask_share: f64,
+    /// Whether adapters have magnitudes (DoRA).
+    pub use_dora: bool,
 }
 
 impl Default for Recipe {
@@ -136,6 +138,7 @@ impl Default for Recipe {
             train_layers: Vec::new(),
             train_modules: Vec::new(),
             mask_share: 0.0,
+            use_dora: false,
         }
     }
 }
@@ -407,6 +410,12 @@ impl Recipe {
             self.lora_rank == 0 || self.mask_share == 0.0,
             "0 with lora_rank",
             &self.mask_share,
+        )?;
+        check(
+            "use_dora",
+            self.lora_rank > 0 || !self.use_dora,
+            "false without lora_rank",
+            &self.use_dora,
         )
     }
 

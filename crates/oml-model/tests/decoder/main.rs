@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a failed helper is a failed test")]
 #![allow(clippy::print_stderr, reason = "a skipped test says why")]
 
+mod dora;
 mod embedding;
 mod equalities;
 mod goldens;

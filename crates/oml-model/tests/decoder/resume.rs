@@ -131,6 +131,15 @@ fn of_adapters() {
 }
 
 #[test]
+fn of_adapters_with_magnitudes() {
+    check(&Recipe {
+        use_dora: true,
+        distance: 0.1,
+        ..adapters()
+    });
+}
+
+#[test]
 fn of_every_optimizer() {
     for optimizer in OTHERS {
         check(&Recipe {

@@ -399,6 +399,47 @@ impl Backend for Cpu {
         });
     }
 
+    fn scale_columns(&mut self, y: &mut Floats, rows: usize, width: usize, factors: &Floats) {
+        let y = &mut y[..rows * width];
+        for_each_chunk(&self.pool, y, ROWS * width, |_, block| {
+            for row in block.chunks_mut(width) {
+                for (y, factor) in row.iter_mut().zip(&factors[..width]) {
+                    *y *= factor;
+                }
+            }
+        });
+    }
+
+    fn column_dots(
+        &mut self,
+        a: &Floats,
+        b: &Floats,
+        rows: usize,
+        width: usize,
+        Columns { offset, stride }: Columns,
+        factors: &Floats,
+        out: Target<'_, Floats>,
+    ) {
+        let mut sum = block_sums(&self.pool, rows, width, |r, sum| {
+            let at = r * stride + offset;
+            for (s, (a, b)) in sum.iter_mut().zip(a[at..].iter().zip(&b[at..])) {
+                *s += a * b;
+            }
+        });
+        for (s, factor) in sum.iter_mut().zip(&factors[offset..]) {
+            *s *= factor;
+        }
+        add_to(out, &sum);
+    }
+
+    fn add(&mut self, x: &Floats, length: usize, y: &mut Floats) {
+        for_each_chunk(&self.pool, &mut y[..length], SWEEP, |i, block| {
+            for (y, x) in block.iter_mut().zip(&x[i * SWEEP..]) {
+                *y += x;
+            }
+        });
+    }
+
     fn copy(&mut self, source: &Floats, length: usize, target: &mut Floats) {
         for_each_chunk(&self.pool, &mut target[..length], SWEEP, |i, block| {
             block.copy_from_slice(&source[i * SWEEP..][..block.len()])

@@ -73,7 +73,7 @@ impl Embedder {
         }))
     }
 
-    /// The base in the shape of what is trained: its weights, or adapters whose B is zero.
+    /// The base in the shape of what is trained: its weights, or adapters that change nothing.
     fn base_parameters(&self, base: &Checkpoint, best: &[f32]) -> Result<Vec<f32>, LoadError> {
         match &self.trainer.decoder.adapters {
             None => {
@@ -93,14 +93,7 @@ impl Embedder {
             }
             Some(adapters) => {
                 let mut values = best.to_vec();
-                for entry in adapters
-                    .map
-                    .entries
-                    .iter()
-                    .filter(|e| e.name.ends_with(".lora_B.weight"))
-                {
-                    values[entry.range()].fill(0.0);
-                }
+                adapters.neutralise(&mut values);
                 Ok(values)
             }
         }

@@ -123,6 +123,10 @@ const HELP: &[(&str, &str)] = &[
         "mask_share",
         "Share of the trained tensors' elements that is trained, those with the largest gradients on the set at the start; 0 trains all",
     ),
+    (
+        "use_dora",
+        "Whether adapters also train a magnitude of each output (DoRA)",
+    ),
 ];
 
 /// A recipe put together from flags, environment and files.
