@@ -1,6 +1,6 @@
 //! What a run of embedding needs at its peak, worked out before anything is loaded.
 //!
-//! A run goes through three stages: it trains; it walks back towards the base, which needs the trained values three times and nothing of
+//! A run goes through stages: where there is a mask, it chooses that; it trains; it walks back towards the base, which needs the trained values three times and nothing of
 //! the optimizer; it measures what was written beside the base. The largest is the peak.
 //!
 //! Counted are arrays of a share of the model or of a batch. What else the program holds is a constant.
@@ -123,6 +123,22 @@ impl MemoryPlan {
         };
         let trained_values = if adapted { 4 * gradients } else { separate };
 
+        // A mask is chosen among the magnitudes of all gradients, and these are copied for it.
+        let masking = match recipe.mask_share > 0.0 {
+            true => {
+                let mut parts = always(model + 4 * gradients);
+                parts.extend([
+                    part("gradients", 4 * gradients),
+                    part("choice of the mask", 8 * gradients),
+                    part(
+                        "activations",
+                        activations.training + activations.packed_weight,
+                    ),
+                ]);
+                parts
+            }
+            false => Vec::new(),
+        };
         let mut training = always(model + trained_values);
         training.extend([
             part("gradients", 4 * gradients + mask),
@@ -156,7 +172,7 @@ impl MemoryPlan {
                 activations.forward + activations.packed_weight,
             ),
         ]);
-        let mut largest = [training, walk, measuring]
+        let mut largest = [masking, training, walk, measuring]
             .into_iter()
             .map(|parts| Self { parts })
             .max_by_key(Self::peak)

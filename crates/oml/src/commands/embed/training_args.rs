@@ -37,7 +37,10 @@ const HELP: &[(&str, &str)] = &[
         "micro_batch_tokens",
         "Tokens that lie side by side in memory",
     ),
-    ("learning_rate", "Largest step size"),
+    (
+        "learning_rate",
+        "Largest step size; where not given, 1e-3 for adafactor and 0.9 for sgd",
+    ),
     (
         "final_learning_rate",
         "Step size at the last epoch; where not given, at most the largest",
@@ -125,7 +128,7 @@ const HELP: &[(&str, &str)] = &[
     ),
     (
         "use_dora",
-        "Whether adapters also train a magnitude of each output (DoRA)",
+        "Whether adapters also train a magnitude of each output (DoRA): true or false",
     ),
 ];
 
@@ -141,7 +144,7 @@ impl Args for TrainingArgs {
         let lora = Arg::new(LORA)
             .long(LORA)
             .action(ArgAction::SetTrue)
-            .help("Train low-rank adapters and merge them: --lora-rank 16 --learning-rate 5e-4 where these are not given");
+            .help("Train low-rank adapters and merge them: --lora-rank 16 --learning-rate 5e-4 (adafactor 5e-3, sgd 0.9) where these are not given");
         let flags = defaults().into_iter().map(|(key, value)| {
             let help = HELP
                 .iter()
@@ -151,6 +154,7 @@ impl Args for TrainingArgs {
                 .long(key.replace('_', "-"))
                 .value_name(value_name(&value))
                 .default_value(text(&value))
+                .hide_default_value(text(&value).is_empty())
                 .help(help)
         });
         command
@@ -337,6 +341,27 @@ mod tests {
         assert_eq!((lora.lora_rank, lora.learning_rate), (16, 5e-4));
         let own = recipe("embed --lora --lora-rank 4 --learning-rate 1e-3").unwrap();
         assert_eq!((own.lora_rank, own.learning_rate), (4, 1e-3));
+    }
+
+    #[test]
+    fn optimizers_bring_their_step_sizes() {
+        let rate = |line: &str| recipe(line).unwrap().learning_rate;
+        assert_eq!(rate("embed --optimizer adamw8bit"), 1e-4);
+        assert_eq!(rate("embed --optimizer adafactor"), 1e-3);
+        assert_eq!(rate("embed --optimizer adafactor --lora"), 5e-3);
+        assert_eq!(rate("embed --optimizer sgd"), 0.9);
+        assert_eq!(rate("embed --optimizer sgd --learning-rate 0.1"), 0.1);
+        let fault = recipe("embed --optimizer adam").unwrap_err().to_string();
+        let expected =
+            "'adam' for '--optimizer <NAME>': expected adamw, adamw8bit, adafactor or sgd";
+        assert!(fault.contains(expected), "{fault}");
+    }
+
+    #[test]
+    fn sub_networks_are_lists() {
+        let own = recipe("embed --train-layers 3,20-29 --train-modules mlp.*").unwrap();
+        assert_eq!(own.train_layers, ["3", "20-29"]);
+        assert_eq!(own.train_modules, ["mlp.*"]);
     }
 
     #[test]
