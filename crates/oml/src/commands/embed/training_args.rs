@@ -22,7 +22,7 @@ const OPTIMIZERS: [(&str, [f64; 2]); 4] = [
     ("adamw", [1e-4, LORA_LEARNING_RATE]),
     ("adamw8bit", [1e-4, LORA_LEARNING_RATE]),
     ("adafactor", [1e-3, 5e-3]),
-    ("sgd", [0.9, 0.9]),
+    ("sgd", [0.3, 0.3]),
 ];
 
 /// What each key of a recipe decides.
@@ -39,7 +39,7 @@ const HELP: &[(&str, &str)] = &[
     ),
     (
         "learning_rate",
-        "Largest step size; where not given, 1e-3 for adafactor and 0.9 for sgd",
+        "Largest step size; where not given, 1e-3 for adafactor and 0.3 for sgd",
     ),
     (
         "final_learning_rate",
@@ -144,7 +144,7 @@ impl Args for TrainingArgs {
         let lora = Arg::new(LORA)
             .long(LORA)
             .action(ArgAction::SetTrue)
-            .help("Train low-rank adapters and merge them: --lora-rank 16 --learning-rate 5e-4 (adafactor 5e-3, sgd 0.9) where these are not given");
+            .help("Train low-rank adapters and merge them: --lora-rank 16 --learning-rate 5e-4 (adafactor 5e-3, sgd 0.3) where these are not given");
         let flags = defaults().into_iter().map(|(key, value)| {
             let help = HELP
                 .iter()
@@ -349,7 +349,7 @@ mod tests {
         assert_eq!(rate("embed --optimizer adamw8bit"), 1e-4);
         assert_eq!(rate("embed --optimizer adafactor"), 1e-3);
         assert_eq!(rate("embed --optimizer adafactor --lora"), 5e-3);
-        assert_eq!(rate("embed --optimizer sgd"), 0.9);
+        assert_eq!(rate("embed --optimizer sgd"), 0.3);
         assert_eq!(rate("embed --optimizer sgd --learning-rate 0.1"), 0.1);
         let fault = recipe("embed --optimizer adam").unwrap_err().to_string();
         let expected =
