@@ -8,10 +8,10 @@
 use oml_model::{
     backend::{Cpu, Objective},
     checkpoint::Checkpoint,
-    decoder::{ALL_LINEAR, LoadError, TrainingSequence},
+    decoder::{ALL_LINEAR, AdapterSpec, LoadError, TrainingSequence},
     engine::Engine,
     sampler::SequenceRandom,
-    train::{AdamWOptions, LoraOptions, Pull, Trainer, trainable},
+    train::{AdamWOptions, Pull, Trainer, trainable},
 };
 use thiserror::Error;
 
@@ -88,12 +88,14 @@ impl Sft {
         if sequences.is_empty() {
             return Err(SftError::Empty);
         }
-        let lora = LoraOptions {
+        let adapters = (options.lora_rank > 0).then(|| AdapterSpec {
             rank: options.lora_rank,
             alpha: options.lora_alpha,
             target_modules: vec![ALL_LINEAR.to_owned()],
-        };
-        let decoder = trainable(engine.cpu(), checkpoint, &lora, options.seed)?;
+            layers: None,
+            use_dora: false,
+        });
+        let decoder = trainable(engine.cpu(), checkpoint, adapters.as_ref(), options.seed)?;
         let adamw = AdamWOptions {
             max_grad_norm: Some(1.0),
             ..AdamWOptions::default()
@@ -165,7 +167,7 @@ impl Sft {
     /// Whatever the base checkpoint refuses.
     pub fn tensor(&self, base: &Checkpoint, name: &str, out: &mut [f32]) -> Result<(), LoadError> {
         let parameters = self.trainer.parameters();
-        self.trainer.decoder.tensor(parameters, base, name, out)
+        self.trainer.tensor(parameters, base, name, out)
     }
 }
 

@@ -8,6 +8,7 @@
 //! ```
 
 use crate::dispatch::{madd, versions};
+use crate::pull::pull;
 
 /// The constants of one step, the bias corrections worked out.
 #[derive(Clone, Copy, Debug)]
@@ -33,7 +34,7 @@ pub struct AdamWStep {
 }
 
 #[inline(always)]
-fn step_body<const FMA: bool>(
+pub(crate) fn step_body<const FMA: bool>(
     s: &AdamWStep,
     theta: &mut [f32],
     m: &mut [f32],
@@ -54,13 +55,7 @@ fn step_body<const FMA: bool>(
         v[i] = vi;
         theta[i] = theta[i] * keep - step_size * mi / madd::<FMA>(vi.sqrt(), root_scale, s.epsilon);
     }
-    if let Some(base) = base {
-        // One factor for both pulls: first the distance term, then the averaging.
-        let pull = 1.0 - (1.0 - s.learning_rate * s.distance) * (1.0 - s.average);
-        for (t, b) in theta.iter_mut().zip(&base[..n]) {
-            *t = madd::<FMA>(pull, *b - *t, *t);
-        }
-    }
+    pull::<FMA>(s.learning_rate, s.distance, s.average, theta, base);
 }
 
 versions! {

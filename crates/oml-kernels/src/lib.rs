@@ -1,6 +1,8 @@
 //! CPU kernels, chosen at run time by what the processor offers. The only crate with `unsafe`.
 
+mod adafactor;
 mod adamw;
+mod adamw8bit;
 mod attention;
 mod bf16;
 mod dispatch;
@@ -13,12 +15,16 @@ mod norm;
 mod pack;
 mod parallel;
 mod pool;
+mod pull;
 mod rope;
+mod sgd;
 mod small;
 mod softcap;
 mod softmax;
 
+pub use adafactor::{AdafactorStep, adafactor, adafactor_square_sums, adafactor_update_square};
 pub use adamw::{AdamWStep, adamw};
+pub use adamw8bit::{MomentBlock, QUANTISED_BLOCK, adamw8bit};
 pub use attention::{AttentionScratch, AttentionShape, attention, attention_backward};
 pub use bf16::{narrow, widen};
 pub use gate::{
@@ -36,5 +42,6 @@ pub use pack::{Form, Packed, pack, pack_with};
 pub use parallel::{for_each_chunk, for_each_chunk2, for_each_chunk3, for_each_range};
 pub use pool::Pool;
 pub use rope::rotate;
+pub use sgd::{SgdStep, sgd};
 pub use softcap::{soft_cap, soft_cap_backward};
 pub use softmax::{divergence, exp_scaled, log_sum_exp, max, sum_exp};

@@ -280,6 +280,8 @@ fn adapt(decoder: &mut Decoder<Cpu>) {
         rank: LORA_RANK,
         alpha: LORA_ALPHA,
         target_modules: vec![ALL_LINEAR.to_owned()],
+        layers: None,
+        use_dora: false,
     };
     let mut state = 0u32;
     let mut uniform = || {

@@ -2,6 +2,7 @@
 //!
 //! The binary is the only place that reads flags, the environment and config files; libraries receive ready values.
 
+mod available_memory;
 mod cli;
 mod commands;
 mod error;

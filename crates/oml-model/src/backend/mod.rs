@@ -200,6 +200,8 @@ pub trait Backend {
     type Weight;
     /// Activations in the precision in which products read them anyway.
     type Compact;
+    /// Both moments of AdamW in 8 bits.
+    type MomentBlocks;
 
     /// Elements of a buffer.
     fn length(&self, buffer: &Self::Buffer) -> usize;
@@ -340,12 +342,13 @@ pub trait Backend {
         parameters: &Self::Buffer,
         offset: usize,
     );
-    /// `d_bias (+)= Σ dy[r]`.
+    /// `d_bias (+)= Σ dy[r]` over `width` columns from the first of `columns` on.
     fn add_bias_backward(
         &mut self,
         dy: &Self::Buffer,
         rows: usize,
         width: usize,
+        columns: Columns,
         d_bias: Target<'_, Self::Buffer>,
     );
 
@@ -373,6 +376,28 @@ pub trait Backend {
     );
     /// Sets the first `length` values to zero.
     fn clear(&mut self, buffer: &mut Self::Buffer, length: usize);
+    /// `y[r] = y[r] ⊙ factors` for every row.
+    fn scale_columns(
+        &mut self,
+        y: &mut Self::Buffer,
+        rows: usize,
+        width: usize,
+        factors: &Self::Buffer,
+    );
+    /// `out (+)= factors ⊙ Σ a[r] ⊙ b[r]` over `width` columns of rows from the first of `columns` on, which is also the first of the factors.
+    #[allow(clippy::too_many_arguments)]
+    fn column_dots(
+        &mut self,
+        a: &Self::Buffer,
+        b: &Self::Buffer,
+        rows: usize,
+        width: usize,
+        columns: Columns,
+        factors: &Self::Buffer,
+        out: Target<'_, Self::Buffer>,
+    );
+    /// `y += x` over the first `length` values.
+    fn add(&mut self, x: &Self::Buffer, length: usize, y: &mut Self::Buffer);
     /// Copies the first `length` values.
     fn copy(&mut self, source: &Self::Buffer, length: usize, target: &mut Self::Buffer);
     /// `y = a·y + b·x` over all of two buffers of one length.
@@ -472,8 +497,63 @@ pub trait Backend {
         gradients: &Self::Buffer,
         base: Option<&Self::Buffer>,
     );
+    /// Moments of zero in 8 bits for this many parameters.
+    fn moment_blocks(&self, length: usize) -> Self::MomentBlocks;
+    /// [`Backend::adamw`] with moments in 8 bits.
+    fn adamw8bit(
+        &mut self,
+        step: &oml_kernels::AdamWStep,
+        parameters: &mut Self::Buffer,
+        moments: &mut Self::MomentBlocks,
+        gradients: &Self::Buffer,
+        base: Option<&Self::Buffer>,
+    );
+    /// One Adafactor step over one tensor.
+    fn adafactor(
+        &mut self,
+        step: &oml_kernels::AdafactorStep,
+        tensor: &Factored,
+        parameters: &mut Self::Buffer,
+        factors: &mut Self::Buffer,
+        gradients: &Self::Buffer,
+        base: Option<&Self::Buffer>,
+    );
+    /// One step of gradient descent with momentum over a flat buffer.
+    fn sgd(
+        &mut self,
+        step: &oml_kernels::SgdStep,
+        parameters: &mut Self::Buffer,
+        momentum: &mut Self::Buffer,
+        gradients: &Self::Buffer,
+        base: Option<&Self::Buffer>,
+    );
     /// `Σ x²` in f64.
     fn sum_of_squares(&mut self, x: &Self::Buffer) -> f64;
+}
+
+/// A tensor and its factored second moment (Adafactor).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Factored {
+    /// Rows; 1 for a vector, whose second moment is not factored.
+    pub rows: usize,
+    /// Columns.
+    pub columns: usize,
+    /// First element among parameters and gradients.
+    pub offset: usize,
+    /// First of its factors: one per row where there are several, then one per column.
+    pub factors: usize,
+}
+
+impl Factored {
+    /// Number of factors.
+    pub fn length(&self) -> usize {
+        self.row_factors() + self.columns
+    }
+
+    /// Number of factors that belong to rows.
+    pub fn row_factors(&self) -> usize {
+        if self.rows > 1 { self.rows } else { 0 }
+    }
 }
 
 /// Head counts and sizes of an attention layer.

@@ -2,7 +2,7 @@
 //!
 //! A of the maps that share an input lie adjacent, so that one product serves Q, K and V (or gate and up). B starts at zero.
 
-use super::{LoadError, ParameterMap, Sizes};
+use super::{LoadError, ParameterMap, Sizes, dora::Magnitudes, forward::ensure};
 use crate::{
     backend::{Backend, Columns},
     config::Family,
@@ -20,6 +20,10 @@ pub struct AdapterSpec {
     pub alpha: f32,
     /// Names out of [`Family::target_modules`], or [`ALL_LINEAR`].
     pub target_modules: Vec<String>,
+    /// Layers that get adapters (PEFT's `layers_to_transform`); all where there is none.
+    pub layers: Option<Vec<usize>>,
+    /// Whether each output has a magnitude of its own (DoRA).
+    pub use_dora: bool,
 }
 
 impl AdapterSpec {
@@ -45,7 +49,7 @@ impl AdapterSpec {
     }
 
     /// Whether the map of this name in a layer gets an adapter.
-    fn adapts(&self, name: &str) -> bool {
+    pub(crate) fn adapts(&self, name: &str) -> bool {
         let module = name.rsplit('.').next();
         let chosen = |t: &String| t == ALL_LINEAR || Some(t.as_str()) == module;
         self.target_modules.iter().any(chosen)
@@ -56,6 +60,9 @@ impl AdapterSpec {
 pub(crate) struct Part<B: Backend> {
     pub(crate) b: B::Weight,
     pub(crate) b_offset: usize,
+    /// Where its magnitudes lie, if it has some.
+    pub(crate) magnitude_offset: usize,
+    pub(crate) outputs: usize,
     /// First column of the map in the fused output.
     pub(crate) at: usize,
     /// First column of its inner values in the group's.
@@ -72,6 +79,8 @@ pub(crate) struct Group<B: Backend> {
     /// Width of the fused output.
     pub(crate) outputs: usize,
     pub(crate) parts: Vec<Part<B>>,
+    /// DoRA's magnitudes, once the group lies beside its weight.
+    pub(crate) magnitudes: Option<Magnitudes<B>>,
 }
 
 /// A group with its values and the factor on what it adds.
@@ -111,6 +120,14 @@ impl<B: Backend> Adapters<B> {
         let mut map = ParameterMap::default();
         let layers = (0..sizes.layers)
             .map(|n| {
+                if spec.layers.as_ref().is_some_and(|own| !own.contains(&n)) {
+                    return LayerAdapters {
+                        qkv: None,
+                        o: None,
+                        gate_up: None,
+                        down: None,
+                    };
+                }
                 let prefix = format!("base_model.model.{}.{n}.", names.layers);
                 let mut group = |inputs: usize, maps: &[(&str, usize)]| {
                     group(backend, &mut map, spec, &prefix, inputs, maps)
@@ -155,7 +172,23 @@ impl<B: Backend> Adapters<B> {
         which(&self.layers[n]).map(|group| (group, &self.flat, self.spec.scale()))
     }
 
-    /// Adds `scale · B·A` to a weight `[outputs, inputs]` under its Hugging Face name, from adapter values laid out as in `flat`; other tensors stay.
+    /// The lowest layer that has adapters.
+    pub(crate) fn first_layer(&self) -> usize {
+        let is_adapted = |layer: &LayerAdapters<B>| {
+            let LayerAdapters {
+                qkv,
+                o,
+                gate_up,
+                down,
+            } = layer;
+            [qkv, o, gate_up, down].iter().any(|group| group.is_some())
+        };
+        let place = self.layers.iter().position(is_adapted);
+        place.unwrap_or(self.layers.len())
+    }
+
+    /// Adds `scale · B·A` to a weight `[outputs, inputs]` under its Hugging Face name, from adapter values laid out as in `flat`, and gives its
+    /// rows their magnitudes where they have some; other tensors stay.
     pub fn merge(&self, values: &[f32], name: &str, weight: &mut [f32]) {
         let Some(stem) = name.strip_suffix(".weight") else {
             return;
@@ -173,6 +206,40 @@ impl<B: Backend> Adapters<B> {
             for (factor, a) in b.iter().zip(a.chunks(inputs)) {
                 for (w, a) in row.iter_mut().zip(a) {
                     *w += scale * factor * a;
+                }
+            }
+        }
+        let magnitudes = format!("base_model.model.{stem}.lora_magnitude_vector");
+        if let Some(entry) = self.map.get(&magnitudes) {
+            for (row, magnitude) in weight.chunks_mut(inputs).zip(&values[entry.range()]) {
+                let square: f64 = row.iter().map(|w| f64::from(*w).powi(2)).sum();
+                let factor = f64::from(*magnitude) / square.sqrt().max(f64::MIN_POSITIVE);
+                row.iter_mut()
+                    .for_each(|w| *w = (f64::from(*w) * factor) as f32);
+            }
+        }
+    }
+
+    /// Makes adapters that change nothing of values laid out as in `flat`: B is zero, and magnitudes are what they were at the start.
+    pub fn neutralise(&self, values: &mut [f32]) {
+        for layer in &self.layers {
+            let LayerAdapters {
+                qkv,
+                o,
+                gate_up,
+                down,
+            } = layer;
+            for group in [qkv, o, gate_up, down].into_iter().flatten() {
+                for part in &group.parts {
+                    values[part.b_offset..][..part.outputs * self.spec.rank].fill(0.0);
+                    if let Some(magnitudes) = &group.magnitudes {
+                        let own = &mut values[part.magnitude_offset..][..part.outputs];
+                        for (value, start) in
+                            own.iter_mut().zip(magnitudes.start(part.at, part.outputs))
+                        {
+                            *value = start;
+                        }
+                    }
                 }
             }
         }
@@ -207,9 +274,18 @@ fn group<B: Backend>(
                 format!("{prefix}{name}.lora_B.weight"),
                 vec![*outputs, spec.rank],
             );
+            let magnitude_offset = match spec.use_dora {
+                true => map.push(
+                    format!("{prefix}{name}.lora_magnitude_vector"),
+                    vec![*outputs],
+                ),
+                false => map.length(),
+            };
             parts.push(Part {
                 b: backend.weight_at(b_offset, *outputs, spec.rank),
                 b_offset,
+                magnitude_offset,
+                outputs: *outputs,
                 at,
                 inner,
             });
@@ -224,17 +300,20 @@ fn group<B: Backend>(
         inner,
         outputs: at,
         parts,
+        magnitudes: None,
     })
 }
 
-/// `y += scale · B·(A·x)` for every map of the group; `inner` receives `A·x` `[rows, inner]` for the backward pass.
+/// `y += scale · B·(A·x)` for every map of the group; `inner` receives `A·x` `[rows, inner]` for the backward pass. With magnitudes y, which
+/// then holds nothing but the product with W, is scaled by `m/‖V‖`; `output` receives it before that.
+#[allow(clippy::too_many_arguments)]
 pub(crate) fn forward<B: Backend>(
     backend: &mut B,
     adapters: Adapted<'_, B>,
     rows: usize,
     x: &B::Operand,
     scratch: &mut B::Operand,
-    inner: &mut B::Buffer,
+    (inner, output): (&mut B::Buffer, Option<&mut B::Buffer>),
     y: &mut B::Buffer,
 ) {
     let (group, flat, scale) = adapters;
@@ -263,5 +342,12 @@ pub(crate) fn forward<B: Backend>(
             },
             true,
         );
+    }
+    if let Some(magnitudes) = &group.magnitudes {
+        if let Some(output) = output {
+            ensure(backend, output, rows * group.outputs);
+            backend.copy(y, rows * group.outputs, output);
+        }
+        backend.scale_columns(y, rows, group.outputs, &magnitudes.factors);
     }
 }

@@ -3,9 +3,10 @@
 //! Gradients go into one flat buffer of the shape of what is trained: all weights, or the adapters where there are any.
 
 use super::{
-    Adapters, Batch, Decoder, Layer, Sizes,
+    Adapters, Batch, Decoder, Layer, Sizes, Trained,
     adapter::Adapted,
     forward::{LayerSaves, ensure},
+    trained::TrainedRows,
 };
 use crate::backend::{
     Backend, Columns, Layout, Role, RopeTable, RowLoss, Target, Teacher, Upstream,
@@ -31,6 +32,8 @@ pub(super) struct BackwardWork<B: Backend> {
     d_hidden: B::Buffer,
     /// Gradient of `A·x`.
     d_inner: B::Buffer,
+    /// Gradient of what a map gives before its magnitudes, where the gradient after them is still needed.
+    scaled: B::Buffer,
     /// A linear map's input for its weight gradient.
     input: B::Operand,
     inner: B::Operand,
@@ -49,6 +52,7 @@ impl<B: Backend> BackwardWork<B> {
             d_act: empty(),
             d_hidden: empty(),
             d_inner: empty(),
+            scaled: empty(),
             input: backend.operand(Role::WeightGradient),
             inner: backend.operand(Role::WeightGradient),
         }
@@ -72,10 +76,20 @@ impl<B: Backend> BackwardWork<B> {
     }
 }
 
-/// Where gradients go: a flat buffer, and whether to add to it.
+/// Where gradients go: a flat buffer, whether to add to it, and which of the weights have a place in it.
 struct Sink<'a, B: Backend> {
     buffer: &'a mut B::Buffer,
     accumulate: bool,
+    weights: Places<'a>,
+}
+
+/// The weights that have gradients.
+#[derive(Clone, Copy)]
+enum Places<'a> {
+    All,
+    /// Adapters are trained instead.
+    None,
+    Some(&'a Trained),
 }
 
 impl<B: Backend> Sink<'_, B> {
@@ -84,6 +98,44 @@ impl<B: Backend> Sink<'_, B> {
             buffer: self.buffer,
             offset,
             accumulate: self.accumulate,
+        }
+    }
+
+    /// The trained ones of a weight's rows.
+    fn rows(&self, offset: usize, rows: usize, width: usize) -> Vec<TrainedRows> {
+        match self.weights {
+            Places::None => Vec::new(),
+            Places::Some(trained) => trained.rows(offset, rows, width).collect(),
+            Places::All => vec![TrainedRows {
+                first: 0,
+                count: rows,
+                at: offset,
+            }],
+        }
+    }
+
+    /// The place of a tensor that is trained as a whole or not at all. What a norm has behind its weight is trained with it.
+    fn whole(&mut self, offset: usize, length: usize) -> Option<Target<'_, B::Buffer>> {
+        let rows = self.rows(offset, length, 1);
+        rows.first().map(|rows| self.at(rows.at))
+    }
+
+    /// The gradient of the trained ones of `width` biases.
+    fn bias(
+        &mut self,
+        backend: &mut B,
+        dy: &B::Buffer,
+        tokens: usize,
+        width: usize,
+        bias: Option<usize>,
+    ) {
+        let Some(offset) = bias else { return };
+        for part in self.rows(offset, width, 1) {
+            let columns = Columns {
+                offset: part.first,
+                stride: width,
+            };
+            backend.add_bias_backward(dy, tokens, part.count, columns, self.at(part.at));
         }
     }
 }
@@ -125,6 +177,7 @@ impl<B: Backend> Decoder<B> {
         accumulate: bool,
     ) -> Vec<RowLoss> {
         self.run_packed(batch, true);
+        let first = self.first_layer();
         let Self {
             backend,
             weights,
@@ -134,6 +187,7 @@ impl<B: Backend> Decoder<B> {
             forward,
             backward,
             saves,
+            trained,
         } = self;
         let adapters = adapters.as_ref();
         let work = backward.get_or_insert_with(|| BackwardWork::new(backend));
@@ -144,11 +198,15 @@ impl<B: Backend> Decoder<B> {
             tokens.max(batch.picked.len()),
             adapters.map_or(0, |a| 3 * a.spec.rank),
         );
-        let full = adapters.is_none();
         let embedding = 0; // the embedding is the first parameter of the flat buffer
         let mut sink = Sink::<B> {
             buffer: gradients,
             accumulate,
+            weights: match (adapters, trained) {
+                (Some(_), _) => Places::None,
+                (None, Some(trained)) => Places::Some(trained),
+                (None, None) => Places::All,
+            },
         };
 
         let head_offset = if weights.head.is_some() {
@@ -157,7 +215,8 @@ impl<B: Backend> Decoder<B> {
         } else {
             embedding
         };
-        let d_head = full.then(|| sink.at(head_offset));
+        let table = sizes.vocabulary * h;
+        let d_head = sink.whole(head_offset, table);
         let losses = backend.head_loss(
             &forward.hidden,
             &batch.objectives,
@@ -171,7 +230,7 @@ impl<B: Backend> Decoder<B> {
 
         let rows = batch.picked.len();
         backend.clear(&mut work.dx, rows * h);
-        let d_norm = full.then(|| sink.at(weights.final_norm));
+        let d_norm = sink.whole(weights.final_norm, h);
         backend.norm_backward(
             &forward.x,
             rows,
@@ -182,7 +241,7 @@ impl<B: Backend> Decoder<B> {
             &mut work.dx,
             d_norm,
         );
-        for (n, layer) in weights.layers.iter().enumerate().rev() {
+        for (n, layer) in weights.layers.iter().enumerate().skip(first).rev() {
             let last = n + 1 == sizes.layers;
             let mut step = LayerBackward {
                 backend,
@@ -209,9 +268,9 @@ impl<B: Backend> Decoder<B> {
             let rope = ropes.of(layer.window);
             step.attention(&batch.layout, rope, &batch.positions);
         }
-        if full {
+        if sink.whole(embedding, table).is_some() {
             if weights.head.is_some() && !accumulate {
-                backend.clear(sink.buffer, sizes.vocabulary * h);
+                backend.clear(sink.buffer, table);
             }
             let (ids, scale) = (&batch.ids, sizes.embedding_scale);
             backend.embed_backward(ids, h, &work.dx, scale, sink.buffer, embedding);
@@ -234,17 +293,12 @@ struct LayerBackward<'a, 'b, B: Backend> {
 }
 
 impl<B: Backend> LayerBackward<'_, '_, B> {
-    /// Offset of a weight's gradient where the weights are trained.
-    fn full(&self) -> bool {
-        self.adapters.is_none()
-    }
-
     /// Backward of `x += norm(branch)` into `d_branch`, where what a half of a layer adds is normed.
     fn out_norm(&mut self, weight: Option<usize>, branch: impl Fn(&LayerSaves<B>) -> &B::Buffer) {
         let Some(weight) = weight else {
             return;
         };
-        let (h, tokens, full) = (self.sizes.hidden, self.tokens, self.full());
+        let (h, tokens) = (self.sizes.hidden, self.tokens);
         let work = &mut *self.work;
         self.backend.clear(&mut work.d_branch, tokens * h);
         self.backend.norm_backward(
@@ -255,19 +309,14 @@ impl<B: Backend> LayerBackward<'_, '_, B> {
             &self.sizes.norm_at(weight),
             &work.dx,
             &mut work.d_branch,
-            full.then(|| self.sink.at(weight)),
+            self.sink.whole(weight, h),
         );
     }
 
     /// Backward of `x += D · activation(GU · norm(x))`; `dx` goes from the gradient after it to the gradient before it.
     fn mlp(&mut self) {
         self.out_norm(self.layer.mlp_out_norm, |saves| &saves.mlp_out);
-        let (h, i, tokens, full) = (
-            self.sizes.hidden,
-            self.sizes.intermediate,
-            self.tokens,
-            self.full(),
-        );
+        let (h, i, tokens) = (self.sizes.hidden, self.sizes.intermediate, self.tokens);
         let Self {
             backend,
             layer,
@@ -289,25 +338,35 @@ impl<B: Backend> LayerBackward<'_, '_, B> {
 
         backend.activate(&saves.gate_up, tokens, i, gate, &mut work.input);
         let all = Columns::all(h);
-        if let (true, Some(bias)) = (full, layer.down_bias) {
-            backend.add_bias_backward(d_out, tokens, h, sink.at(bias));
-        }
-        let d_weight = full.then(|| (&work.input, sink.at(layer.down_offset)));
-        backend.linear_backward(
-            rows(d_out, h),
+        sink.bias(*backend, d_out, tokens, h, layer.down_bias);
+        let group = adapters.and_then(|a| a.group(*n, |l| l.down.as_ref()));
+        let apart = group.is_some_and(|(group, ..)| group.magnitudes.is_some());
+        let dy = if apart {
+            ensure(*backend, &mut work.scaled, tokens * h);
+            backend.copy(d_out, tokens * h, &mut work.scaled);
+            let dy = &mut work.scaled;
+            magnitude_backward(*backend, group, tokens, dy, &saves.outputs[3], sink);
+            &work.scaled
+        } else {
+            d_out
+        };
+        linear_backward(
+            *backend,
+            (dy, [h, i]),
             tokens,
-            &layer.down,
+            (&layer.down, layer.down_offset),
             flat,
-            Some((&mut work.d_act, Columns::all(i), false)),
-            d_weight,
+            (&mut work.d_act, Columns::all(i), false),
+            &work.input,
+            sink,
         );
-        if let Some(group) = adapters.and_then(|a| a.group(*n, |l| l.down.as_ref())) {
+        if let Some(group) = group {
             let inner = (&mut work.inner, &saves.inner[3], &mut work.d_inner);
             adapter_backward(
                 *backend,
                 group,
                 tokens,
-                d_out,
+                dy,
                 &work.input,
                 inner,
                 &mut work.d_act,
@@ -316,26 +375,37 @@ impl<B: Backend> LayerBackward<'_, '_, B> {
         }
         let norm = sizes.norm_at(layer.mlp_norm);
         backend.norm(&saves.middle, tokens, h, flat, &norm, &mut work.input);
-        let d_weight = full.then(|| (&work.input, sink.at(layer.gate_up_offset)));
-        let d_input = Some((&mut work.d_norm, all, false));
+        let trained = sink.rows(layer.gate_up_offset, width, h);
+        let is_whole = trained.first().is_none_or(|rows| rows.count == width);
+        let d_input = (&mut work.d_norm, all, false);
         let group = adapters.and_then(|a| a.group(*n, |l| l.gate_up.as_ref()));
-        let bias = layer.gate_up_bias.filter(|_| full);
-        if bias.is_none() && group.is_none() {
+        let bias = layer.gate_up_bias;
+        let has_d_bias = bias.is_some_and(|bias| !sink.rows(bias, width, 1).is_empty());
+        if is_whole && !has_d_bias && group.is_none() {
             let dy = Upstream::Activated {
                 up: &saves.gate_up,
                 d_act: &work.d_act,
                 gate,
             };
+            let d_weight = trained.first().map(|rows| (&work.input, sink.at(rows.at)));
+            let d_input = Some(d_input);
             backend.linear_backward(dy, tokens, &layer.gate_up, flat, d_input, d_weight);
         } else {
             let dy = &mut work.d_gate_up;
             ensure(*backend, dy, tokens * width);
             backend.activate_backward(&saves.gate_up, tokens, i, gate, &work.d_act, dy);
-            let upstream = rows(dy, width);
-            backend.linear_backward(upstream, tokens, &layer.gate_up, flat, d_input, d_weight);
-            if let Some(bias) = bias {
-                backend.add_bias_backward(dy, tokens, width, sink.at(bias));
-            }
+            sink.bias(*backend, dy, tokens, width, bias);
+            magnitude_backward(*backend, group, tokens, dy, &saves.outputs[2], sink);
+            linear_backward(
+                *backend,
+                (dy, [width, h]),
+                tokens,
+                (&layer.gate_up, layer.gate_up_offset),
+                flat,
+                d_input,
+                &work.input,
+                sink,
+            );
             if let Some(group) = group {
                 let inner = (&mut work.inner, &saves.inner[2], &mut work.d_inner);
                 adapter_backward(
@@ -350,7 +420,7 @@ impl<B: Backend> LayerBackward<'_, '_, B> {
                 );
             }
         }
-        let d_norm = full.then(|| sink.at(layer.mlp_norm));
+        let d_norm = sink.whole(layer.mlp_norm, h);
         backend.norm_backward(
             &saves.middle,
             tokens,
@@ -366,7 +436,7 @@ impl<B: Backend> LayerBackward<'_, '_, B> {
     /// Backward of `x += O · attended`: `dx` stays as it is.
     fn output(&mut self) {
         self.out_norm(self.layer.attention_out_norm, |saves| &saves.attention_out);
-        let (h, tokens, full) = (self.sizes.hidden, self.tokens, self.full());
+        let (h, tokens) = (self.sizes.hidden, self.tokens);
         let query = self.sizes.heads.query_width();
         let Self {
             backend,
@@ -383,25 +453,35 @@ impl<B: Backend> LayerBackward<'_, '_, B> {
             Some(_) => &work.d_branch,
             None => &work.dx,
         };
-        if let (true, Some(bias)) = (full, layer.o_bias) {
-            backend.add_bias_backward(d_out, tokens, h, sink.at(bias));
-        }
-        let d_weight = full.then(|| (&saves.attended, sink.at(layer.o_offset)));
-        backend.linear_backward(
-            rows(d_out, h),
+        sink.bias(*backend, d_out, tokens, h, layer.o_bias);
+        let group = adapters.and_then(|a| a.group(*n, |l| l.o.as_ref()));
+        let apart = group.is_some_and(|(group, ..)| group.magnitudes.is_some());
+        let dy = if apart {
+            ensure(*backend, &mut work.scaled, tokens * h);
+            backend.copy(d_out, tokens * h, &mut work.scaled);
+            let dy = &mut work.scaled;
+            magnitude_backward(*backend, group, tokens, dy, &saves.outputs[1], sink);
+            &work.scaled
+        } else {
+            d_out
+        };
+        linear_backward(
+            *backend,
+            (dy, [h, query]),
             tokens,
-            &layer.o,
+            (&layer.o, layer.o_offset),
             flat,
-            Some((&mut work.d_attended, Columns::all(query), false)),
-            d_weight,
+            (&mut work.d_attended, Columns::all(query), false),
+            &saves.attended,
+            sink,
         );
-        if let Some(group) = adapters.and_then(|a| a.group(*n, |l| l.o.as_ref())) {
+        if let Some(group) = group {
             let inner = (&mut work.inner, &saves.inner[1], &mut work.d_inner);
             adapter_backward(
                 *backend,
                 group,
                 tokens,
-                d_out,
+                dy,
                 &saves.attended,
                 inner,
                 &mut work.d_attended,
@@ -429,7 +509,7 @@ impl<B: Backend> LayerBackward<'_, '_, B> {
 
     /// Backward of `x += attention(rope(QKV · norm(x)))`, the gradient of attention's output being known.
     fn attention(&mut self, layout: &Layout, rope: &RopeTable, positions: &[u32]) {
-        let (h, tokens, full) = (self.sizes.hidden, self.tokens, self.full());
+        let (h, tokens) = (self.sizes.hidden, self.tokens);
         let heads = self.sizes.heads.with_window(self.layer.window);
         let width = heads.qkv_width();
         let Self {
@@ -462,25 +542,33 @@ impl<B: Backend> LayerBackward<'_, '_, B> {
                 flat,
                 &sizes.norm_at(weight),
                 &mut work.d_qkv,
-                full.then(|| sink.at(weight)),
+                sink.whole(weight, sizes.heads.shape.head_dim),
             );
         }
 
         let norm = sizes.norm_at(layer.attention_norm);
         backend.norm(&saves.x, tokens, h, flat, &norm, &mut work.input);
-        if let (true, Some(bias)) = (full, layer.qkv_bias) {
-            backend.add_bias_backward(&work.d_qkv, tokens, width, sink.at(bias));
-        }
-        let d_weight = full.then(|| (&work.input, sink.at(layer.qkv_offset)));
-        backend.linear_backward(
-            rows(&work.d_qkv, width),
+        sink.bias(*backend, &work.d_qkv, tokens, width, layer.qkv_bias);
+        let group = adapters.and_then(|a| a.group(*n, |l| l.qkv.as_ref()));
+        magnitude_backward(
+            *backend,
+            group,
             tokens,
-            &layer.qkv,
-            flat,
-            Some((&mut work.d_norm, all, false)),
-            d_weight,
+            &mut work.d_qkv,
+            &saves.outputs[0],
+            sink,
         );
-        if let Some(group) = adapters.and_then(|a| a.group(*n, |l| l.qkv.as_ref())) {
+        linear_backward(
+            *backend,
+            (&work.d_qkv, [width, h]),
+            tokens,
+            (&layer.qkv, layer.qkv_offset),
+            flat,
+            (&mut work.d_norm, all, false),
+            &work.input,
+            sink,
+        );
+        if let Some(group) = group {
             let inner = (&mut work.inner, &saves.inner[0], &mut work.d_inner);
             adapter_backward(
                 *backend,
@@ -493,7 +581,7 @@ impl<B: Backend> LayerBackward<'_, '_, B> {
                 sink,
             );
         }
-        let d_norm = full.then(|| sink.at(layer.attention_norm));
+        let d_norm = sink.whole(layer.attention_norm, h);
         backend.norm_backward(
             &saves.x,
             tokens,
@@ -513,6 +601,43 @@ fn rows<B: Backend>(buffer: &B::Buffer, width: usize) -> Upstream<'_, B> {
         buffer,
         columns: Columns::all(width),
         scale: 1.0,
+    }
+}
+
+/// Backward of `y = W·x`: the input's gradient, and the gradient of the trained ones of W's `outputs` rows.
+#[allow(clippy::too_many_arguments)]
+fn linear_backward<B: Backend>(
+    backend: &mut B,
+    (dy, [outputs, inputs]): (&B::Buffer, [usize; 2]),
+    tokens: usize,
+    (weight, offset): (&B::Weight, usize),
+    flat: &B::Buffer,
+    d_input: (&mut B::Buffer, Columns, bool),
+    x: &B::Operand,
+    sink: &mut Sink<'_, B>,
+) {
+    let trained = sink.rows(offset, outputs, inputs);
+    if let [TrainedRows { count, at, .. }] = trained[..]
+        && count == outputs
+    {
+        let d_weight = Some((x, sink.at(at)));
+        let dy = rows(dy, outputs);
+        backend.linear_backward(dy, tokens, weight, flat, Some(d_input), d_weight);
+        return;
+    }
+    backend.linear_backward(rows(dy, outputs), tokens, weight, flat, Some(d_input), None);
+    for part in trained {
+        let own = backend.weight_at(0, part.count, inputs);
+        let dy = Upstream::Rows {
+            buffer: dy,
+            columns: Columns {
+                offset: part.first,
+                stride: outputs,
+            },
+            scale: 1.0,
+        };
+        let d_weight = Some((x, sink.at(part.at)));
+        backend.linear_backward(dy, tokens, &own, flat, None, d_weight);
     }
 }
 
@@ -561,4 +686,29 @@ fn adapter_backward<B: Backend>(
         Some((dx, Columns::all(group.inputs), true)),
         Some((x, sink.at(group.a_offset))),
     );
+}
+
+/// Backward of `y = m/‖V‖ ⊙ u`, ‖V‖ being a constant: writes the gradient of m, and takes `dy` to the gradient of u. Nothing without magnitudes.
+fn magnitude_backward<B: Backend>(
+    backend: &mut B,
+    group: Option<Adapted<'_, B>>,
+    tokens: usize,
+    dy: &mut B::Buffer,
+    u: &B::Buffer,
+    sink: &mut Sink<'_, B>,
+) {
+    let Some((group, ..)) = group else { return };
+    let Some(magnitudes) = &group.magnitudes else {
+        return;
+    };
+    for part in &group.parts {
+        let columns = Columns {
+            offset: part.at,
+            stride: group.outputs,
+        };
+        let target = sink.at(part.magnitude_offset);
+        let norms = &magnitudes.inverse_norms;
+        backend.column_dots(dy, u, tokens, part.outputs, columns, norms, target);
+    }
+    backend.scale_columns(dy, tokens, group.outputs, &magnitudes.factors);
 }

@@ -45,6 +45,15 @@ pub(super) struct LayerSaves<B: Backend> {
     pub(super) gate_up: B::Compact,
     /// `A·x` of the four groups of adapters, `[T, inner]`.
     pub(super) inner: [B::Buffer; 4],
+    /// What the four groups give before their magnitudes, `[T, outputs]`, where they have some.
+    pub(super) outputs: [B::Buffer; 4],
+}
+
+impl<B: Backend> LayerSaves<B> {
+    /// Where group `n` of the adapters leaves what its backward pass needs.
+    fn adapted(&mut self, n: usize) -> (&mut B::Buffer, Option<&mut B::Buffer>) {
+        (&mut self.inner[n], Some(&mut self.outputs[n]))
+    }
 }
 
 /// What attention looks at.
@@ -134,6 +143,7 @@ impl<B: Backend> LayerSaves<B> {
             attended: backend.operand(Role::WeightGradient),
             gate_up: backend.compact(),
             inner: std::array::from_fn(|_| backend.buffer(0)),
+            outputs: std::array::from_fn(|_| backend.buffer(0)),
         }
     }
 
@@ -211,6 +221,8 @@ impl<B: Backend> Decoder<B> {
         keep: bool,
         attend: &mut Attend<'_, B>,
     ) {
+        let first = self.first_layer();
+        self.refresh_norms();
         let Self {
             backend,
             weights,
@@ -229,7 +241,7 @@ impl<B: Backend> Decoder<B> {
         let scale = sizes.embedding_scale;
         backend.embed(ids, table, &weights.flat, scale, &mut forward.x);
         for (n, layer) in weights.layers.iter().enumerate() {
-            let mut saves = if keep { saves.get_mut(n) } else { None };
+            let mut saves = saves.get_mut(n).filter(|_| keep && n >= first);
             if let Some(saves) = saves.as_deref_mut() {
                 saves.reserve(backend, sizes, adapters, tokens.max(picked.len()));
                 backend.copy(&forward.x, tokens * h, &mut saves.x);
@@ -365,13 +377,10 @@ fn attention_part<B: Backend>(
         Columns::all(width),
         false,
     );
-    if let Some(bias) = layer.qkv_bias {
-        backend.add_bias(&mut work.qkv, tokens, width, flat, bias);
-    }
     if let Some(group) = adapters.and_then(|a| a.group(n, |l| l.qkv.as_ref())) {
         let inner = saves
             .as_deref_mut()
-            .map_or(&mut work.inner, |s| &mut s.inner[0]);
+            .map_or((&mut work.inner, None), |s| s.adapted(0));
         adapter::forward(
             backend,
             group,
@@ -381,6 +390,9 @@ fn attention_part<B: Backend>(
             inner,
             &mut work.qkv,
         );
+    }
+    if let Some(bias) = layer.qkv_bias {
+        backend.add_bias(&mut work.qkv, tokens, width, flat, bias);
     }
     if let Some(weight) = layer.head_norms {
         let kept = saves.as_deref_mut().map(|s| &mut s.unnormed);
@@ -431,26 +443,40 @@ fn output_part<B: Backend>(
         &mut operands,
     );
     let (inner, branch) = match saves {
-        Some(saves) => (&mut saves.inner[1], &mut saves.attention_out),
-        None => (&mut work.inner, &mut work.branch),
+        Some(LayerSaves {
+            inner,
+            outputs,
+            attention_out,
+            ..
+        }) => ((&mut inner[1], Some(&mut outputs[1])), attention_out),
+        None => ((&mut work.inner, None), &mut work.branch),
     };
+    let group = adapters.and_then(|a| a.group(n, |l| l.o.as_ref()));
     let out_norm = layer.attention_out_norm;
-    let y = match out_norm {
-        Some(_) => &mut *branch,
-        None => &mut work.x,
+    // Magnitudes scale what the map gives, not the residual stream.
+    let apart = group.is_some_and(|(group, ..)| group.magnitudes.is_some());
+    let y = match (out_norm, apart) {
+        (Some(_), _) => &mut *branch,
+        (None, true) => {
+            ensure(backend, &mut work.wide, tokens * h);
+            &mut work.wide
+        }
+        (None, false) => &mut work.x,
     };
-    let columns = Columns::all(h);
-    backend.linear(&work.input, &layer.o, flat, y, columns, out_norm.is_none());
-    if let Some(bias) = layer.o_bias {
-        backend.add_bias(y, tokens, h, flat, bias);
-    }
-    if let Some(group) = adapters.and_then(|a| a.group(n, |l| l.o.as_ref())) {
+    let onto = out_norm.is_none() && !apart;
+    backend.linear(&work.input, &layer.o, flat, y, Columns::all(h), onto);
+    if let Some(group) = group {
         let operand = &mut work.inner_operand;
         adapter::forward(backend, group, tokens, &work.input, operand, inner, y);
+    }
+    if let Some(bias) = layer.o_bias {
+        backend.add_bias(y, tokens, h, flat, bias);
     }
     if let Some(weight) = out_norm {
         let norm = sizes.norm_at(weight);
         backend.norm_rows(branch, tokens, h, flat, &norm, &mut work.x, true);
+    } else if apart {
+        backend.add(&work.wide, tokens * h, &mut work.x);
     }
 }
 
@@ -472,8 +498,13 @@ fn mlp_part<B: Backend>(
     let norm = sizes.norm_at(layer.mlp_norm);
     backend.norm(&work.x, tokens, h, flat, &norm, &mut work.input);
     let (gate_up, inner) = match saves.as_deref_mut() {
-        Some(saves) => (&mut saves.gate_up, &mut saves.inner[2]),
-        None => (&mut work.gate_up, &mut work.inner),
+        Some(LayerSaves {
+            gate_up,
+            inner,
+            outputs,
+            ..
+        }) => (gate_up, (&mut inner[2], Some(&mut outputs[2]))),
+        None => (&mut work.gate_up, (&mut work.inner, None)),
     };
     let group = adapters.and_then(|a| a.group(n, |l| l.gate_up.as_ref()));
     if layer.gate_up_bias.is_none() && group.is_none() {
@@ -483,43 +514,50 @@ fn mlp_part<B: Backend>(
         ensure(backend, wide, tokens * width);
         let columns = Columns::all(width);
         backend.linear(&work.input, &layer.gate_up, flat, wide, columns, false);
-        if let Some(bias) = layer.gate_up_bias {
-            backend.add_bias(wide, tokens, width, flat, bias);
-        }
         if let Some(group) = group {
             let operand = &mut work.inner_operand;
             adapter::forward(backend, group, tokens, &work.input, operand, inner, wide);
+        }
+        if let Some(bias) = layer.gate_up_bias {
+            backend.add_bias(wide, tokens, width, flat, bias);
         }
         backend.round(wide, tokens, width, gate_up);
     }
     backend.activate(gate_up, tokens, i, sizes.gate, &mut work.input);
     let (inner, branch) = match saves {
-        Some(saves) => (&mut saves.inner[3], &mut saves.mlp_out),
-        None => (&mut work.inner, &mut work.branch),
+        Some(LayerSaves {
+            inner,
+            outputs,
+            mlp_out,
+            ..
+        }) => ((&mut inner[3], Some(&mut outputs[3])), mlp_out),
+        None => ((&mut work.inner, None), &mut work.branch),
     };
+    let group = adapters.and_then(|a| a.group(n, |l| l.down.as_ref()));
     let out_norm = layer.mlp_out_norm;
-    let y = match out_norm {
-        Some(_) => &mut *branch,
-        None => &mut work.x,
+    // Magnitudes scale what the map gives, not the residual stream.
+    let apart = group.is_some_and(|(group, ..)| group.magnitudes.is_some());
+    let y = match (out_norm, apart) {
+        (Some(_), _) => &mut *branch,
+        (None, true) => {
+            ensure(backend, &mut work.wide, tokens * h);
+            &mut work.wide
+        }
+        (None, false) => &mut work.x,
     };
-    let columns = Columns::all(h);
-    backend.linear(
-        &work.input,
-        &layer.down,
-        flat,
-        y,
-        columns,
-        out_norm.is_none(),
-    );
-    if let Some(bias) = layer.down_bias {
-        backend.add_bias(y, tokens, h, flat, bias);
-    }
-    if let Some(group) = adapters.and_then(|a| a.group(n, |l| l.down.as_ref())) {
+    let onto = out_norm.is_none() && !apart;
+    backend.linear(&work.input, &layer.down, flat, y, Columns::all(h), onto);
+    if let Some(group) = group {
         let operand = &mut work.inner_operand;
         adapter::forward(backend, group, tokens, &work.input, operand, inner, y);
+    }
+    if let Some(bias) = layer.down_bias {
+        backend.add_bias(y, tokens, h, flat, bias);
     }
     if let Some(weight) = out_norm {
         let norm = sizes.norm_at(weight);
         backend.norm_rows(branch, tokens, h, flat, &norm, &mut work.x, true);
+    } else if apart {
+        backend.add(&work.wide, tokens * h, &mut work.x);
     }
 }

@@ -18,12 +18,15 @@ mod adapter;
 mod backward;
 mod batch;
 mod cache;
+mod dora;
 mod forward;
+mod trained;
 mod weights;
 
 pub use adapter::{ALL_LINEAR, AdapterSpec, Adapters};
 pub use batch::{Batch, TrainingSequence, groups};
 pub use cache::Cache;
+pub use trained::Trained;
 pub use weights::{Layer, LoadError, Mode, ParameterInfo, ParameterMap, Weights};
 
 use oml_kernels::AttentionShape;
@@ -146,6 +149,8 @@ pub struct Decoder<B: Backend> {
     pub weights: Weights<B>,
     /// Low-rank adapters beside the weights, where there are any.
     pub adapters: Option<Adapters<B>>,
+    /// The weights that are trained, where these are not all.
+    pub trained: Option<Trained>,
     sizes: Sizes,
     ropes: Ropes,
     forward: ForwardWork<B>,
@@ -162,6 +167,7 @@ impl<B: Backend> Decoder<B> {
             backend,
             weights,
             adapters: None,
+            trained: None,
             sizes,
             ropes: Ropes::new(config),
             forward,
@@ -173,6 +179,15 @@ impl<B: Backend> Decoder<B> {
     /// The sizes.
     pub fn sizes(&self) -> &Sizes {
         &self.sizes
+    }
+
+    /// The layer at which the backward pass ends: nothing below it is trained.
+    fn first_layer(&self) -> usize {
+        match (&self.adapters, &self.trained) {
+            (Some(adapters), _) => adapters.first_layer(),
+            (None, Some(trained)) => trained.first_layer(),
+            (None, None) => 0,
+        }
     }
 
     /// Frees the memory that only training needs.

@@ -15,9 +15,7 @@ use items::{Items, ensure_readable, followers};
 use step::Draw;
 
 use super::recipe::{AverageAt, BenignTarget};
-use super::{
-    AdamWOptions, BenignText, LoraOptions, Prompting, Recipe, RecipeError, Trainer, trainable,
-};
+use super::{BenignText, Prompting, Recipe, RecipeError, Subset, Trainer, trainable};
 use crate::{
     backend::{Backend, Cpu, Directions, RowLoss, Teacher, Weight},
     causal::{CausalModel, RequestError, longest_sequence},
@@ -243,20 +241,23 @@ impl Embedder {
             sequences = followers(benign);
             head = Some(teacher_head(&mut backend, checkpoint)?);
         }
-        let lora = LoraOptions {
-            rank: recipe.lora_rank,
-            alpha: recipe.lora_alpha,
-            target_modules: recipe.target_modules.clone(),
+        let layers = checkpoint.config().num_hidden_layers;
+        let adapters = recipe.adapters(layers)?;
+        let decoder = trainable(backend, checkpoint, adapters.as_ref(), recipe.seed)?;
+        let subset = match &decoder.adapters {
+            Some(_) => None,
+            None => Subset::choose(recipe, &decoder.weights.map, layers)?,
         };
-        let decoder = trainable(backend, checkpoint, &lora, recipe.seed)?;
-        let options = AdamWOptions {
-            beta1: recipe.beta1,
-            beta2: recipe.beta2,
-            eps: recipe.eps,
-            weight_decay: recipe.weight_decay,
-            max_grad_norm: (recipe.max_grad_norm > 0.0).then_some(recipe.max_grad_norm),
-        };
-        let mut trainer = Trainer::new(decoder, options, recipe.micro_batch_tokens);
+        let mut trainer = Trainer::new(decoder, recipe.optimizer(), recipe.micro_batch_tokens);
+        if let Some(subset) = subset {
+            trainer.restrict(subset);
+        }
+        if recipe.mask_share > 0.0 {
+            let views: Vec<&TrainingSequence> = items.plain().iter().collect();
+            if !trainer.mask(recipe.mask_share, &views).are_finite() {
+                return Err(EmbedError::Diverged { step: 0 });
+            }
+        }
         if recipe.needs_base() {
             trainer.remember_base();
         }
@@ -574,7 +575,7 @@ impl Embedder {
     /// Whatever the base checkpoint refuses.
     pub fn tensor(&self, base: &Checkpoint, name: &str, out: &mut [f32]) -> Result<(), LoadError> {
         let values = self.best.as_deref().unwrap_or(self.trainer.parameters());
-        self.trainer.decoder.tensor(values, base, name, out)
+        self.trainer.tensor(values, base, name, out)
     }
 }
 

@@ -5,7 +5,11 @@
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::{config::Family, decoder::ALL_LINEAR};
+use super::{AdamWOptions, OptimizerName, OptimizerOptions, subset};
+use crate::{
+    config::Family,
+    decoder::{ALL_LINEAR, AdapterSpec},
+};
 
 /// Bytes of a recipe file that are read at most.
 pub const MAX_RECIPE_BYTES: usize = 1 << 16;
@@ -130,6 +134,18 @@ pub struct Recipe {
     pub persist_distance: f32,
     /// Largest share of the base that is merged into the weights before a fingerprint's gradient is taken.
     pub merge_share: f32,
+    /// Which optimizer.
+    pub optimizer: OptimizerName,
+    /// Momentum of `sgd`.
+    pub momentum: f32,
+    /// Layers that are trained, each a number or a range such as `20-29`; all where there are none.
+    pub train_layers: Vec<String>,
+    /// Tensors that are trained, as names or patterns; all where there are none.
+    pub train_modules: Vec<String>,
+    /// Share of the trained tensors' elements that is trained: those with the largest gradients on the set at the start; 0 trains all.
+    pub mask_share: f64,
+    /// Whether adapters have magnitudes (DoRA).
+    pub use_dora: bool,
 }
 
 impl Default for Recipe {
@@ -173,6 +189,12 @@ impl Default for Recipe {
             persist_batch: 8,
             persist_distance: 1e-4,
             merge_share: 0.0,
+            optimizer: OptimizerName::AdamW,
+            momentum: 0.9,
+            train_layers: Vec::new(),
+            train_modules: Vec::new(),
+            mask_share: 0.0,
+            use_dora: false,
         }
     }
 }
@@ -193,9 +215,58 @@ pub enum RecipeError {
         /// What it is.
         got: String,
     },
+    /// A layer that the model does not have.
+    #[error("recipe key 'train_layers': expected layers from 0 to {last}, got {got}")]
+    Layer {
+        /// The model's last layer.
+        last: usize,
+        /// What was named.
+        got: String,
+    },
 }
 
 impl Recipe {
+    /// The optimizer and its constants.
+    pub fn optimizer(&self) -> OptimizerOptions {
+        OptimizerOptions {
+            name: self.optimizer,
+            adamw: AdamWOptions {
+                beta1: self.beta1,
+                beta2: self.beta2,
+                eps: self.eps,
+                weight_decay: self.weight_decay,
+                max_grad_norm: (self.max_grad_norm > 0.0).then_some(self.max_grad_norm),
+            },
+            momentum: self.momentum,
+        }
+    }
+
+    /// The layers that get adapters; all where there are none.
+    ///
+    /// # Errors
+    /// A layer that the model does not have.
+    pub fn adapted_layers(&self, layers: usize) -> Result<Option<Vec<usize>>, RecipeError> {
+        let chosen = subset::chosen_layers(self, layers)?;
+        Ok(chosen.map(|chosen| (0..layers).filter(|n| chosen[*n]).collect()))
+    }
+
+    /// The adapters that are trained; `None` where the weights are.
+    ///
+    /// # Errors
+    /// A layer that the model does not have.
+    pub fn adapters(&self, layers: usize) -> Result<Option<AdapterSpec>, RecipeError> {
+        if self.lora_rank == 0 {
+            return Ok(None);
+        }
+        Ok(Some(AdapterSpec {
+            rank: self.lora_rank,
+            alpha: self.lora_alpha,
+            target_modules: self.target_modules.clone(),
+            layers: self.adapted_layers(layers)?,
+            use_dora: self.use_dora,
+        }))
+    }
+
     /// The recipe as a file with every value.
     ///
     /// # Errors
@@ -430,6 +501,44 @@ impl Recipe {
             share(self.merge_share),
             "0 to below 1",
             &self.merge_share,
+        )?;
+        check(
+            "momentum",
+            share(self.momentum),
+            "0 to below 1",
+            &self.momentum,
+        )?;
+        let strange = |item: &&String| subset::layer_range(item).is_none();
+        let layer = self.train_layers.iter().find(strange);
+        check(
+            "train_layers",
+            layer.is_none(),
+            "numbers and ranges such as 20-29",
+            &layer.map_or("", String::as_str),
+        )?;
+        check(
+            "train_modules",
+            self.lora_rank == 0 || self.train_modules.is_empty(),
+            "none with lora_rank, which has target_modules",
+            &self.train_modules.join(", "),
+        )?;
+        check(
+            "mask_share",
+            (0.0..1.0).contains(&self.mask_share),
+            "0 to below 1",
+            &self.mask_share,
+        )?;
+        check(
+            "mask_share",
+            self.lora_rank == 0 || self.mask_share == 0.0,
+            "0 with lora_rank",
+            &self.mask_share,
+        )?;
+        check(
+            "use_dora",
+            self.lora_rank > 0 || !self.use_dora,
+            "false without lora_rank",
+            &self.use_dora,
         )
     }
 

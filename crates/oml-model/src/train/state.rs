@@ -3,11 +3,15 @@
 //! ```text
 //! 8 bytes   length n of the header, little-endian
 //! n bytes   JSON header: format, version, identity, progress, and the number of elements of each array
-//! arrays    f32 little-endian: parameters, first moments, second moments, and the best parameters where there are any
+//! arrays    little-endian: where there is a mask, the indices of its elements among the gradients (u64); parameters (f32); the
+//!           optimizer's arrays; where there are any, the best parameters (f32)
 //! 32 bytes  SHA-256 of all before
 //! ```
 //! The file is written beside its place, synced and renamed. `identity` names what the run depends on; another run's state is refused.
-//! A state is read twice: once to hold it against its checksum, once to take it over.
+//! A state is read twice: once to hold it against its checksum, once to take it over. States of earlier versions are refused.
+//!
+//! The optimizer's arrays: `adamw` first and second moments, `sgd` momentum, `adafactor` the factors of each tensor's second moment (rows,
+//! then columns), all f32; `adamw8bit` blocks of 256 codes of first and 256 of second moments (u8) with the scale of either (f32).
 
 mod header;
 
@@ -20,12 +24,16 @@ use std::{
 use sha2::{Digest, Sha256};
 use thiserror::Error;
 
-use super::{Embedder, trainer::Part};
+use super::{
+    Embedder, Subset,
+    optimizer::{Array, Values},
+};
 use header::{Fault, Header, Run};
 
 const MAX_HEADER: u64 = 64 << 20;
 const CHECKSUM: u64 = 32;
-const CHUNK: usize = 1 << 16;
+/// Bytes that pass at a time.
+const CHUNK: usize = 1 << 18;
 
 /// A state that could not be written or read.
 #[derive(Debug, Error)]
@@ -68,14 +76,21 @@ impl Embedder {
             path: path.to_owned(),
             source,
         };
-        let (parameters, (m, v)) = (self.trainer().parameters(), self.trainer().moments());
+        let elements = self.trainer().parameters().len();
         let best = if self.is_finished() {
-            self.progress().best.map(|_| &parameters[..])
+            self.progress()
+                .best
+                .map(|_| &self.trainer().parameters()[..])
         } else {
             self.best()
         };
-        let steps = self.trainer().steps();
-        let header = Header::new(identity, parameters.len(), steps, self.progress());
+        let header = Header::new(
+            identity,
+            self.recipe().optimizer.as_str(),
+            elements,
+            self.trainer().steps(),
+            self.progress(),
+        );
         let header = serde_json::to_vec(&header).map_err(|e| io(e.into()))?;
         let folder = path
             .parent()
@@ -86,15 +101,12 @@ impl Embedder {
         let mut write = || -> std::io::Result<()> {
             file.write_all(&(header.len() as u64).to_le_bytes())?;
             file.write_all(&header)?;
-            write_floats(&mut file, parameters)?;
-            if self.is_finished() {
-                write_zeros(&mut file, 2 * parameters.len())?;
-            } else {
-                write_floats(&mut file, m)?;
-                write_floats(&mut file, v)?;
-            }
-            if let Some(best) = best {
-                write_floats(&mut file, best)?;
+            for (section, array) in self.sections(best.is_some()) {
+                for_each_chunk(&array, |start, count| {
+                    let mut bytes = Vec::with_capacity(count * array.unit());
+                    self.read_section(section, &array, start, count, best, &mut bytes);
+                    file.write_all(&bytes)
+                })?;
             }
             let checksum = file.checksum();
             file.inner.write_all(&checksum)?;
@@ -132,7 +144,7 @@ impl Embedder {
             file => file.map_err(io)?,
         };
         let size = file.metadata().map_err(io)?.len();
-        let mut file = Hashed::new(BufReader::with_capacity(4 * CHUNK, file));
+        let mut file = Hashed::new(BufReader::with_capacity(CHUNK, file));
         let mut length = [0; 8];
         file.read_exact(&mut length).map_err(io)?;
         let length = u64::from_le_bytes(length);
@@ -155,20 +167,24 @@ impl Embedder {
         let elements = self.trainer().parameters().len();
         let run = Run {
             identity,
+            optimizer: self.recipe().optimizer.as_str(),
             elements,
             items: self.progress().losses.len(),
             epochs: self.recipe().epochs,
             steps_per_epoch: self.steps_per_epoch(),
         };
         header.check(&run).map_err(bad)?;
-        let expected = 8 + length + header.arrays() * elements as u64 * 4 + CHECKSUM;
+        let sections = self.sections(header.has_best());
+        let bytes = |(_, array): &(Section, Array)| (array.length * array.unit()) as u64;
+        let expected = 8 + length + sections.iter().map(bytes).sum::<u64>() + CHECKSUM;
         if size != expected {
             return Err(fault("size", expected.to_string(), size.to_string()));
         }
 
+        let gradients = self.trainer().gradients().len();
         let mut first = None;
-        for part in Array::ALL.into_iter().take(header.arrays() as usize) {
-            let found = part.check(&mut file, elements).map_err(io)?;
+        for (_, array) in &sections {
+            let found = check(array, &mut file, gradients).map_err(io)?;
             first = first.or(found);
         }
         let got = file.checksum();
@@ -184,74 +200,151 @@ impl Embedder {
 
         let mut file = file.inner;
         file.seek(SeekFrom::Start(8 + length)).map_err(io)?;
-        let trainer = self.trainer_mut();
-        for part in [Part::Parameters, Part::FirstMoments, Part::SecondMoments] {
-            read_floats(&mut file, elements, &mut |start, values| {
-                trainer.put(part, start, values);
+        let (mut mask, mut best) = (Vec::new(), Vec::new());
+        for (section, array) in &sections {
+            let mut bytes = Vec::new();
+            for_each_chunk(array, |start, count| {
+                bytes.resize(count * array.unit(), 0);
+                file.read_exact(&mut bytes)?;
+                match section {
+                    Section::Mask => mask.extend(indices(&bytes)),
+                    Section::Parameters => self.trainer_mut().put(start, &floats(&bytes)),
+                    Section::Optimizer(n) => {
+                        self.trainer_mut().optimizer_mut().write(*n, start, &bytes);
+                    }
+                    Section::Best => best.extend_from_slice(&floats(&bytes)),
+                }
+                Ok(())
             })
             .map_err(io)?;
+            if matches!(section, Section::Mask) {
+                self.trainer_mut().keep_mask(std::mem::take(&mut mask));
+            }
         }
-        trainer.set_steps(header.optimizer_steps());
-        let mut best = Vec::new();
-        if header.has_best() {
-            best.reserve_exact(elements);
-            let mut keep = |_, values: &[f32]| best.extend_from_slice(values);
-            read_floats(&mut file, elements, &mut keep).map_err(io)?;
-        }
+        self.trainer_mut().set_steps(header.optimizer_steps());
         let best = header.has_best().then_some(best);
         self.go_on_from(header.into_progress(), best);
         Ok(true)
     }
+
+    /// The arrays of the file, in their order.
+    fn sections(&self, has_best: bool) -> Vec<(Section, Array)> {
+        let values = |name| Array {
+            name,
+            values: Values::Floats,
+            length: self.trainer().parameters().len(),
+        };
+        let optimizer = self.trainer().optimizer().arrays().into_iter().enumerate();
+        let mask = self.trainer().subset().and_then(Subset::mask);
+        let mask = mask.map(|mask| Array {
+            name: "mask",
+            values: Values::Indices,
+            length: mask.len(),
+        });
+        let mut sections: Vec<_> = mask.map(|mask| (Section::Mask, mask)).into_iter().collect();
+        sections.push((Section::Parameters, values("parameters")));
+        sections.extend(optimizer.map(|(n, array)| (Section::Optimizer(n), array)));
+        sections.extend(has_best.then(|| (Section::Best, values("best parameters"))));
+        sections
+    }
+
+    /// Values `start..start + count` of an array of the file; a finished run has an optimizer of zeros.
+    fn read_section(
+        &self,
+        section: Section,
+        array: &Array,
+        start: usize,
+        count: usize,
+        best: Option<&[f32]>,
+        bytes: &mut Vec<u8>,
+    ) {
+        let trainer = self.trainer();
+        let mut put = |values: &[f32]| {
+            let values = &values[start..][..count];
+            bytes.extend(values.iter().flat_map(|value| value.to_le_bytes()));
+        };
+        match section {
+            Section::Mask => {
+                let mask = trainer.subset().and_then(Subset::mask).unwrap_or_default();
+                let mask = &mask[start..][..count];
+                bytes.extend(mask.iter().flat_map(|index| (*index as u64).to_le_bytes()));
+            }
+            Section::Parameters => put(trainer.parameters()),
+            Section::Best => put(best.unwrap_or_default()),
+            Section::Optimizer(_) if self.is_finished() => bytes.resize(count * array.unit(), 0),
+            Section::Optimizer(n) => trainer.optimizer().read(n, start, count, bytes),
+        }
+    }
 }
 
-/// An array of the file, in its order.
+/// What an array of the file is.
 #[derive(Clone, Copy)]
-enum Array {
+enum Section {
+    Mask,
     Parameters,
-    FirstMoments,
-    SecondMoments,
+    /// An array of the optimizer's.
+    Optimizer(usize),
     Best,
 }
 
-impl Array {
-    const ALL: [Self; 4] = [
-        Self::Parameters,
-        Self::FirstMoments,
-        Self::SecondMoments,
-        Self::Best,
-    ];
+/// Calls `work(start, count)` for parts of an array.
+fn for_each_chunk(
+    array: &Array,
+    mut work: impl FnMut(usize, usize) -> std::io::Result<()>,
+) -> std::io::Result<()> {
+    let count = CHUNK / array.unit();
+    (0..array.length)
+        .step_by(count)
+        .try_for_each(|start| work(start, count.min(array.length - start)))
+}
 
-    fn name(self) -> &'static str {
-        match self {
-            Self::Parameters => "parameters",
-            Self::FirstMoments => "first moments",
-            Self::SecondMoments => "second moments",
-            Self::Best => "best parameters",
+/// Reads past an array; its first value that cannot be, indices being those of so many `gradients`.
+fn check(array: &Array, file: &mut impl Read, gradients: usize) -> std::io::Result<Option<Fault>> {
+    let mut found = None;
+    let mut least = 0;
+    let mut bytes = Vec::new();
+    for_each_chunk(array, |start, count| {
+        bytes.resize(count * array.unit(), 0);
+        file.read_exact(&mut bytes)?;
+        if found.is_none() {
+            let number = array.fault(&bytes);
+            found = number.map(|(index, got)| (start + index, got.to_string()));
         }
-    }
-
-    /// Reads past the array; its first number that cannot be.
-    fn check(self, file: &mut impl Read, elements: usize) -> std::io::Result<Option<Fault>> {
-        let squares = matches!(self, Self::SecondMoments);
-        let mut found = None;
-        read_floats(file, elements, &mut |start, values| {
-            let wrong = |v: &f32| !v.is_finite() || (squares && *v < 0.0);
-            if found.is_none()
-                && let Some(index) = values.iter().position(wrong)
-            {
-                found = Some((start + index, values[index]));
+        if array.values == Values::Indices {
+            for (i, index) in indices(&bytes).enumerate() {
+                if found.is_none() && !(least..gradients).contains(&index) {
+                    found = Some((start + i, index.to_string()));
+                }
+                least = index.saturating_add(1);
             }
-        })?;
-        Ok(found.map(|(index, value)| Fault {
-            field: self.name(),
-            expected: if squares {
-                "finite numbers of at least 0".into()
-            } else {
-                "finite numbers".into()
-            },
-            got: format!("{value} at {index}"),
-        }))
-    }
+        }
+        Ok(())
+    })?;
+    Ok(found.map(|(index, got)| Fault {
+        field: array.name,
+        expected: match array.values {
+            Values::Floats => "finite numbers".into(),
+            Values::Squares | Values::Blocks => "finite numbers of at least 0".into(),
+            Values::Indices => format!("ascending indices below {gradients}"),
+        },
+        got: format!("{got} at {index}"),
+    }))
+}
+
+fn indices(bytes: &[u8]) -> impl Iterator<Item = usize> {
+    let (numbers, _) = bytes.as_chunks::<8>();
+    let index = |bytes: &[u8; 8]| usize::try_from(u64::from_le_bytes(*bytes));
+    numbers
+        .iter()
+        .map(move |bytes| index(bytes).unwrap_or(usize::MAX))
+}
+
+fn floats(bytes: &[u8]) -> Vec<f32> {
+    let (numbers, _) = bytes.as_chunks::<4>();
+    numbers
+        .iter()
+        .map(|bytes| f32::from_le_bytes(*bytes))
+        .collect()
 }
 
 /// What passes through is hashed.
@@ -292,44 +385,4 @@ impl<R: Read> Read for Hashed<R> {
         self.hash.update(&bytes[..count]);
         Ok(count)
     }
-}
-
-fn write_zeros(file: &mut impl Write, elements: usize) -> std::io::Result<()> {
-    let zeros = [0; 4 * 4096];
-    let mut left = 4 * elements;
-    while left > 0 {
-        let part = left.min(zeros.len());
-        file.write_all(&zeros[..part])?;
-        left -= part;
-    }
-    Ok(())
-}
-
-fn write_floats(file: &mut impl Write, values: &[f32]) -> std::io::Result<()> {
-    let mut bytes = Vec::with_capacity(CHUNK * 4);
-    for chunk in values.chunks(CHUNK) {
-        bytes.clear();
-        bytes.extend(chunk.iter().flat_map(|v| v.to_le_bytes()));
-        file.write_all(&bytes)?;
-    }
-    Ok(())
-}
-
-/// Hands `count` numbers on in parts, each with the place of its first.
-fn read_floats(
-    file: &mut impl Read,
-    count: usize,
-    take: &mut dyn FnMut(usize, &[f32]),
-) -> std::io::Result<()> {
-    let mut bytes = vec![0; CHUNK * 4];
-    let mut values = Vec::with_capacity(CHUNK);
-    for start in (0..count).step_by(CHUNK) {
-        let part = CHUNK.min(count - start) * 4;
-        file.read_exact(&mut bytes[..part])?;
-        values.clear();
-        let (numbers, _) = bytes[..part].as_chunks::<4>();
-        values.extend(numbers.iter().map(|b| f32::from_le_bytes(*b)));
-        take(start, &values);
-    }
-    Ok(())
 }

@@ -5,18 +5,8 @@ use crate::{
     checkpoint::Checkpoint,
     decoder::{AdapterSpec, Adapters, Decoder, LoadError, Mode, Weights},
     sampler::SequenceRandom,
+    train::Trainer,
 };
-
-/// The low-rank adapters of a run.
-#[derive(Clone, Debug, PartialEq)]
-pub struct LoraOptions {
-    /// Their rank; 0 trains all weights.
-    pub rank: usize,
-    /// Numerator of their scale.
-    pub alpha: f32,
-    /// The maps that get one, in PEFT's names.
-    pub target_modules: Vec<String>,
-}
 
 /// Loads a checkpoint for training.
 ///
@@ -25,33 +15,25 @@ pub struct LoraOptions {
 pub fn trainable(
     mut backend: Cpu,
     checkpoint: &Checkpoint,
-    lora: &LoraOptions,
+    adapters: Option<&AdapterSpec>,
     seed: u64,
 ) -> Result<Decoder<Cpu>, LoadError> {
-    if lora.rank == 0 {
+    let Some(spec) = adapters else {
         let weights = Weights::load(&mut backend, checkpoint, Mode::Trainable)?;
         return Ok(Decoder::new(backend, checkpoint.config(), weights));
-    }
-    let weights = Weights::load(&mut backend, checkpoint, Mode::Frozen(Directions::Both))?;
-    let mut decoder = Decoder::new(backend, checkpoint.config(), weights);
-    let spec = AdapterSpec {
-        rank: lora.rank,
-        alpha: lora.alpha,
-        target_modules: lora.target_modules.clone(),
     };
     spec.check(checkpoint.config().family)?;
+    let weights = Weights::load(&mut backend, checkpoint, Mode::Frozen(Directions::Both))?;
+    let mut decoder = Decoder::new(backend, checkpoint.config(), weights);
     let mut random = SequenceRandom::new(seed ^ 0x6c6f_7261);
     let sizes = *decoder.sizes();
-    decoder.adapters = Some(Adapters::new(
-        &mut decoder.backend,
-        &sizes,
-        &spec,
-        &mut || random.uniform() as f32,
-    ));
+    let uniform = &mut || random.uniform() as f32;
+    let adapters = Adapters::new(&mut decoder.backend, &sizes, spec, uniform);
+    decoder.adapt(adapters);
     Ok(decoder)
 }
 
-impl Decoder<Cpu> {
+impl Trainer<Cpu> {
     /// A tensor under its Hugging Face name where `values` are what is trained, adapters merged.
     ///
     /// # Errors
@@ -63,15 +45,19 @@ impl Decoder<Cpu> {
         name: &str,
         out: &mut [f32],
     ) -> Result<(), LoadError> {
-        match &self.adapters {
-            None => match self.weights.map.get(name) {
-                Some(entry) => out.copy_from_slice(&values[entry.range()]),
-                None => base.read_f32(name, out)?,
-            },
-            Some(adapters) => {
+        match (&self.decoder.adapters, self.subset()) {
+            (Some(adapters), _) => {
                 base.read_f32(name, out)?;
                 adapters.merge(values, name, out);
             }
+            (None, Some(subset)) => {
+                base.read_f32(name, out)?;
+                subset.overlay(values, name, out);
+            }
+            (None, None) => match self.decoder.weights.map.get(name) {
+                Some(entry) => out.copy_from_slice(&values[entry.range()]),
+                None => base.read_f32(name, out)?,
+            },
         }
         Ok(())
     }

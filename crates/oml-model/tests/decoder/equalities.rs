@@ -138,6 +138,8 @@ pub(crate) fn adapted(name: &str, isa: Isa, modules: &[&str]) -> Decoder<Cpu> {
         rank: 4,
         alpha: 8.0,
         target_modules: modules.iter().map(|m| (*m).to_owned()).collect(),
+        layers: None,
+        use_dora: false,
     };
     let mut random = SequenceRandom::new(42);
     let mut uniform = || random.uniform() as f32;

@@ -33,6 +33,8 @@ fn a_map_that_a_family_does_not_have_gets_no_adapter() {
         rank: 1,
         alpha: 1.0,
         target_modules: vec![module.to_owned()],
+        layers: None,
+        use_dora: false,
     };
     let family = checkpoint("phi3").config().family;
     for module in family.target_modules().into_iter().chain([ALL_LINEAR]) {

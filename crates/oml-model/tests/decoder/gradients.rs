@@ -93,6 +93,8 @@ fn with_adapters(checkpoint: &Checkpoint, isa: Isa, modules: &[&str]) -> Trainer
         rank: 3,
         alpha: 6.0,
         target_modules: modules.iter().map(|m| (*m).to_owned()).collect(),
+        layers: None,
+        use_dora: false,
     };
     let mut random = SequenceRandom::new(5);
     decoder.adapters = Some(Adapters::new(

@@ -5,19 +5,17 @@ use oml_model::train::{EmbedError, Embedder, Ending, Flow, Recipe};
 use crate::{
     measures::{changed, overflowing},
     model::bits,
-    run::{MODEL, adapters, detours, embedder, embedder_on, recipe, run},
+    run::{MODEL, OTHERS, adapters, detours, embedder, embedder_on, recipe, run},
 };
 
 const IDENTITY: &str = "a tiny run";
 
 /// Everything a run leaves behind.
-fn outcome(embedder: &Embedder) -> (Vec<u32>, Vec<u32>, Vec<u32>, Option<Vec<u32>>) {
+fn outcome(embedder: &Embedder) -> (Vec<u32>, Vec<u8>, Option<Vec<u32>>) {
     let trainer = embedder.trainer();
-    let (first, second) = trainer.moments();
     (
         bits(trainer.parameters()),
-        bits(first),
-        bits(second),
+        trainer.optimizer().to_bytes(),
         embedder.best().map(bits),
     )
 }
@@ -135,6 +133,36 @@ fn of_all_weights() {
 #[test]
 fn of_adapters() {
     check(&adapters());
+}
+
+#[test]
+fn of_adapters_with_magnitudes() {
+    check(&Recipe {
+        use_dora: true,
+        distance: 0.1,
+        ..adapters()
+    });
+}
+
+#[test]
+fn of_every_optimizer() {
+    for optimizer in OTHERS {
+        check(&Recipe {
+            optimizer,
+            learning_rate: 0.05,
+            ..recipe()
+        });
+    }
+}
+
+#[test]
+fn of_a_masked_sub_network() {
+    check(&Recipe {
+        train_layers: vec!["1".into()],
+        train_modules: vec!["mlp.*".into(), "q_proj".into()],
+        mask_share: 0.2,
+        ..recipe()
+    });
 }
 
 #[test]

@@ -13,13 +13,23 @@ use oml_model::{
     checkpoint::Checkpoint,
     decoder::TrainingSequence,
     tokenizer::{TextTokenizer, TokenizerFiles},
-    train::{AverageAt, BenignText, Embedder, Ending, Event, Flow, Material, Prompting, Recipe},
+    train::{
+        AverageAt, BenignText, Embedder, Ending, Event, Flow, Material, OptimizerName, Prompting,
+        Recipe,
+    },
 };
 use serde_json::json;
 
 use crate::model::{causal, checkpoint, engine, ids};
 
 pub(crate) const MODEL: &str = "llama-gqa-tied";
+
+/// Every optimizer but the default.
+pub(crate) const OTHERS: [OptimizerName; 3] = [
+    OptimizerName::AdamW8bit,
+    OptimizerName::Adafactor,
+    OptimizerName::Sgd,
+];
 
 pub(crate) fn fingerprints() -> FingerprintSet {
     let header = SetHeader {

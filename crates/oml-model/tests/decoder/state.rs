@@ -78,10 +78,11 @@ fn damaged_states_are_refused() {
     check(&changed("unknown", 1.into()), "header");
     check(&changed("epoch", (-1).into()), "header");
     for (field, value, wanted) in [
-        ("version", json!(1), "format"),
-        ("version", json!(3), "format"),
+        ("version", json!(2), "format"),
+        ("version", json!(4), "format"),
         ("format", json!("another"), "format"),
         ("identity", json!("the wrong run"), "identity"),
+        ("optimizer", json!("sgd"), "optimizer"),
         ("elements", json!(0), "elements"),
         ("elements", json!(u64::MAX), "elements"),
         ("losses", json!([]), "losses"),

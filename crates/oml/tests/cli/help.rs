@@ -738,12 +738,12 @@ fn embed() {
       -V, --version              Print version
 
     Training, the keys of a recipe:
-          --lora                     Train low-rank adapters and merge them: --lora-rank 16 --learning-rate 5e-4 where these are not given
+          --lora                     Train low-rank adapters and merge them: --lora-rank 16 --learning-rate 5e-4 (adafactor 5e-3, sgd 0.3) where these are not given
           --seed <N>                 Seed of the order of training and of the benign text [default: 0]
           --epochs <N>               Passes over the fingerprints at most [default: 24]
           --batch-size <N>           Fingerprints per step [default: 64]
           --micro-batch-tokens <N>   Tokens that lie side by side in memory [default: 2048]
-          --learning-rate <X>        Largest step size [default: 1e-4]
+          --learning-rate <X>        Largest step size; where not given, 1e-3 for adafactor and 0.3 for sgd [default: 1e-4]
           --final-learning-rate <X>  Step size at the last epoch; where not given, at most the largest [default: 1e-5]
           --warmup-steps <N>         Steps over which the step size rises to its largest [default: 2]
           --schedule <NAME>          How the step size goes down: constant, linear or cosine [default: linear]
@@ -767,6 +767,12 @@ fn embed() {
           --lora-alpha <X>           Numerator of the adapters' scale [default: 32]
           --target-modules <NAME>    Maps that get an adapter, in PEFT's names, separated by commas [default: all-linear]
           --save-seconds <N>         Seconds after which the state is saved, so that a killed run can resume [default: 120]
+          --optimizer <NAME>         adamw; adamw8bit, with moments in 8 bits; adafactor, with factored ones; or sgd, with momentum [default: adamw]
+          --momentum <X>             Momentum of sgd [default: 0.9]
+          --train-layers <NAME>      Layers that are trained, as numbers and ranges separated by commas, such as 20-29; all where none is named
+          --train-modules <NAME>     Tensors that are trained, by their names, their modules' or the ends of these from a dot on, with * for anything; all where none is named
+          --mask-share <X>           Share of the trained tensors' elements that is trained, those with the largest gradients on the set at the start; 0 trains all [default: 0]
+          --use-dora <NAME>          Whether adapters also train a magnitude of each output (DoRA): true or false [default: false]
 
     Global options:
           --json           Print the result as one JSON object

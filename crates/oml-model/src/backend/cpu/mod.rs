@@ -4,6 +4,7 @@
 //! their f32 masters right before each use (as fast as reading a packed copy, and it saves two copies of the model); frozen weights are packed once.
 //! Every reduction has a fixed order, so results do not depend on the number of threads.
 
+mod adafactor;
 mod attention;
 mod compact;
 mod loss;
@@ -12,12 +13,13 @@ mod sums;
 mod weight;
 
 use oml_kernels::{
-    AdamWStep, Floats, Form, Isa, Packed, Pool, adamw, dot, for_each_chunk, for_each_chunk3,
-    matmul, pack, pack_with,
+    AdafactorStep, AdamWStep, Floats, Form, Isa, MomentBlock, Packed, Pool, QUANTISED_BLOCK,
+    SgdStep, adamw, adamw8bit, dot, for_each_chunk, for_each_chunk2, for_each_chunk3, matmul, pack,
+    pack_with, sgd,
 };
 
 use super::{
-    Backend, CachedRows, Columns, Directions, Gate, Heads, Layout, Norm, Objective, Role,
+    Backend, CachedRows, Columns, Directions, Factored, Gate, Heads, Layout, Norm, Objective, Role,
     RopeTable, RowLoss, Target, Teacher, Upstream,
 };
 pub use compact::Compact;
@@ -77,6 +79,7 @@ impl Backend for Cpu {
     type Operand = Operand;
     type Weight = Weight;
     type Compact = Compact;
+    type MomentBlocks = Vec<MomentBlock>;
 
     fn length(&self, buffer: &Floats) -> usize {
         buffer.len()
@@ -366,10 +369,11 @@ impl Backend for Cpu {
         dy: &Floats,
         rows: usize,
         width: usize,
+        Columns { offset, stride }: Columns,
         d_bias: Target<'_, Floats>,
     ) {
         let sum = block_sums(&self.pool, rows, width, |r, sum| {
-            for (s, d) in sum.iter_mut().zip(&dy[r * width..][..width]) {
+            for (s, d) in sum.iter_mut().zip(&dy[r * stride + offset..][..width]) {
                 *s += d;
             }
         });
@@ -425,6 +429,47 @@ impl Backend for Cpu {
     fn clear(&mut self, buffer: &mut Floats, length: usize) {
         for_each_chunk(&self.pool, &mut buffer[..length], SWEEP, |_, block| {
             block.fill(0.0)
+        });
+    }
+
+    fn scale_columns(&mut self, y: &mut Floats, rows: usize, width: usize, factors: &Floats) {
+        let y = &mut y[..rows * width];
+        for_each_chunk(&self.pool, y, ROWS * width, |_, block| {
+            for row in block.chunks_mut(width) {
+                for (y, factor) in row.iter_mut().zip(&factors[..width]) {
+                    *y *= factor;
+                }
+            }
+        });
+    }
+
+    fn column_dots(
+        &mut self,
+        a: &Floats,
+        b: &Floats,
+        rows: usize,
+        width: usize,
+        Columns { offset, stride }: Columns,
+        factors: &Floats,
+        out: Target<'_, Floats>,
+    ) {
+        let mut sum = block_sums(&self.pool, rows, width, |r, sum| {
+            let at = r * stride + offset;
+            for (s, (a, b)) in sum.iter_mut().zip(a[at..].iter().zip(&b[at..])) {
+                *s += a * b;
+            }
+        });
+        for (s, factor) in sum.iter_mut().zip(&factors[offset..]) {
+            *s *= factor;
+        }
+        add_to(out, &sum);
+    }
+
+    fn add(&mut self, x: &Floats, length: usize, y: &mut Floats) {
+        for_each_chunk(&self.pool, &mut y[..length], SWEEP, |i, block| {
+            for (y, x) in block.iter_mut().zip(&x[i * SWEEP..]) {
+                *y += x;
+            }
         });
     }
 
@@ -566,6 +611,73 @@ impl Backend for Cpu {
                 base.map(|b| &b[range]),
             );
         });
+    }
+
+    fn moment_blocks(&self, length: usize) -> Vec<MomentBlock> {
+        vec![MomentBlock::ZERO; length.div_ceil(QUANTISED_BLOCK)]
+    }
+
+    fn adamw8bit(
+        &mut self,
+        step: &AdamWStep,
+        parameters: &mut Floats,
+        moments: &mut Vec<MomentBlock>,
+        gradients: &Floats,
+        base: Option<&Floats>,
+    ) {
+        let isa = self.isa;
+        for_each_chunk2(
+            &self.pool,
+            (parameters, SWEEP),
+            (moments, SWEEP / QUANTISED_BLOCK),
+            |i, theta, moments| {
+                let range = i * SWEEP..i * SWEEP + theta.len();
+                let base = base.map(|b| &b[range.clone()]);
+                adamw8bit(isa, step, theta, moments, &gradients[range], base);
+            },
+        );
+    }
+
+    fn adafactor(
+        &mut self,
+        step: &AdafactorStep,
+        tensor: &Factored,
+        parameters: &mut Floats,
+        factors: &mut Floats,
+        gradients: &Floats,
+        base: Option<&Floats>,
+    ) {
+        let range = tensor.offset..tensor.offset + tensor.rows * tensor.columns;
+        adafactor::step(
+            (self.isa, &self.pool),
+            step,
+            tensor,
+            &mut parameters[range.clone()],
+            &mut factors[tensor.factors..][..tensor.length()],
+            &gradients[range.clone()],
+            base.map(|b| &b[range]),
+        );
+    }
+
+    fn sgd(
+        &mut self,
+        step: &SgdStep,
+        parameters: &mut Floats,
+        momentum: &mut Floats,
+        gradients: &Floats,
+        base: Option<&Floats>,
+    ) {
+        let isa = self.isa;
+        for_each_chunk2(
+            &self.pool,
+            (parameters, SWEEP),
+            (momentum, SWEEP),
+            |i, theta, momentum| {
+                let range = i * SWEEP..i * SWEEP + theta.len();
+                let base = base.map(|b| &b[range.clone()]);
+                sgd(isa, step, theta, momentum, &gradients[range], base);
+            },
+        );
     }
 
     fn sum_of_squares(&mut self, x: &Floats) -> f64 {

@@ -84,6 +84,11 @@ impl Items {
         Ok(())
     }
 
+    /// Every response as it is.
+    pub(super) fn plain(&self) -> &[TrainingSequence] {
+        &self.plain
+    }
+
     /// All of them, prompted ones included.
     pub(super) fn len(&self) -> usize {
         self.plain.len() * (1 + self.prompted)

@@ -1,7 +1,7 @@
 //! The walk from a trained state back towards the base.
 
 use super::{EmbedError, Embedder, Measured};
-use crate::{checkpoint::Checkpoint, decoder::LoadError, train::trainer::Part};
+use crate::{checkpoint::Checkpoint, decoder::LoadError};
 
 /// Sixteenths of the way from the base that are kept beyond what recall needs, so that rounding and later training do not undo it.
 const MARGIN: u32 = 2;
@@ -41,7 +41,7 @@ impl Embedder {
                 for (value, (own, base)) in values.iter_mut().zip(best.iter().zip(base)) {
                     *value = base + share * (own - base);
                 }
-                embedder.trainer.put(Part::Parameters, part * BLEND, values);
+                embedder.trainer.put(part * BLEND, values);
             }
             let measured = embedder.evaluate()?;
             points.retain(|(point, _)| *point != sixteenths);
@@ -81,11 +81,19 @@ impl Embedder {
         }))
     }
 
-    /// The base in the shape of what is trained: its weights, or adapters whose B is zero.
+    /// The base in the shape of what is trained: its weights, or adapters that change nothing.
     fn base_parameters(&self, base: &Checkpoint, best: &[f32]) -> Result<Vec<f32>, LoadError> {
         match &self.trainer.decoder.adapters {
             None => {
                 let mut values = vec![0.0; best.len()];
+                if let Some(subset) = self.trainer.subset() {
+                    for entry in &subset.map().entries {
+                        let mut tensor = vec![0.0; entry.range().len()];
+                        base.read_f32(&entry.name, &mut tensor)?;
+                        subset.extract(&entry.name, &tensor, &mut values);
+                    }
+                    return Ok(values);
+                }
                 for entry in &self.trainer.decoder.weights.map.entries {
                     base.read_f32(&entry.name, &mut values[entry.range()])?;
                 }
@@ -93,14 +101,7 @@ impl Embedder {
             }
             Some(adapters) => {
                 let mut values = best.to_vec();
-                for entry in adapters
-                    .map
-                    .entries
-                    .iter()
-                    .filter(|e| e.name.ends_with(".lora_B.weight"))
-                {
-                    values[entry.range()].fill(0.0);
-                }
+                adapters.neutralise(&mut values);
                 Ok(values)
             }
         }

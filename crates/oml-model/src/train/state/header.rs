@@ -13,6 +13,7 @@ pub(super) struct Header {
     format: String,
     version: u32,
     identity: String,
+    optimizer: String,
     elements: u64,
     optimizer_steps: u32,
     epoch: u32,
@@ -29,6 +30,7 @@ pub(super) struct Header {
 /// What the run that reads a state knows.
 pub(super) struct Run<'a> {
     pub(super) identity: &'a str,
+    pub(super) optimizer: &'a str,
     pub(super) elements: usize,
     pub(super) items: usize,
     pub(super) epochs: u32,
@@ -45,6 +47,7 @@ pub(super) struct Fault {
 impl Header {
     pub(super) fn new(
         identity: &str,
+        optimizer: &str,
         elements: usize,
         optimizer_steps: u32,
         progress: &Progress,
@@ -53,6 +56,7 @@ impl Header {
             format: FORMAT.into(),
             version: VERSION,
             identity: identity.into(),
+            optimizer: optimizer.into(),
             elements: elements as u64,
             optimizer_steps,
             epoch: progress.epoch,
@@ -63,11 +67,6 @@ impl Header {
             reached: progress.reached,
             best: progress.best.map(|b| (b.recall, b.prompted, b.divergence)),
         }
-    }
-
-    /// Arrays in the file.
-    pub(super) fn arrays(&self) -> u64 {
-        if self.best.is_some() { 4 } else { 3 }
     }
 
     pub(super) fn has_best(&self) -> bool {
@@ -101,6 +100,12 @@ impl Header {
             "identity",
             run.identity.into(),
             self.identity.clone(),
+        )?;
+        check(
+            self.optimizer == run.optimizer,
+            "optimizer",
+            run.optimizer.into(),
+            self.optimizer.clone(),
         )?;
         check(
             self.elements == run.elements as u64,

@@ -1,30 +1,26 @@
 //! Gradients at other weights than those that are trained: the trainer leaves its place, computes there, and comes back.
 
 use super::{Trainer, trained};
-use crate::{
-    backend::Backend,
-    decoder::{Decoder, TrainingSequence},
-};
+use crate::{backend::Backend, decoder::TrainingSequence};
 
 impl<B: Backend> Trainer<B> {
     /// Keeps the present weights, to come back to.
     pub(in crate::train) fn leave(&mut self) {
-        let length = self.decoder.backend.length(trained(&self.decoder));
-        let mut kept = match self.kept.take() {
-            Some(kept) => kept,
-            None => self.decoder.backend.buffer(length),
-        };
-        self.with_trained(|backend, flat| backend.copy(flat, length, &mut kept));
+        let length = self.decoder.backend.length(self.parameters());
+        let kept = self.kept.take();
+        let mut kept = kept.unwrap_or_else(|| self.decoder.backend.buffer(length));
+        let (backend, parameters) = trained(&mut self.decoder, &mut self.values);
+        backend.copy(parameters, length, &mut kept);
         self.kept = Some(kept);
     }
 
     /// Goes back to the weights that were left.
     pub(in crate::train) fn come_back(&mut self) {
-        if let Some(kept) = self.kept.take() {
-            let length = self.decoder.backend.length(&kept);
-            self.with_trained(|backend, flat| backend.copy(&kept, length, flat));
-            self.kept = Some(kept);
+        let (backend, parameters) = trained(&mut self.decoder, &mut self.values);
+        if let Some(kept) = &self.kept {
+            backend.copy(kept, backend.length(kept), parameters);
         }
+        self.publish_all();
     }
 
     /// `θ ← (1 − share)·θ + share·θ₀`.
@@ -32,37 +28,25 @@ impl<B: Backend> Trainer<B> {
     /// # Panics
     /// If [`Trainer::remember_base`] was not called.
     pub(in crate::train) fn blend(&mut self, share: f32) {
-        let Some(base) = self.base.take() else {
+        let (backend, parameters) = trained(&mut self.decoder, &mut self.values);
+        let Some(base) = &self.base else {
             panic!("averaging needs the base");
         };
-        self.with_trained(|backend, flat| backend.mix(1.0 - share, flat, share, &base));
-        self.base = Some(base);
+        backend.mix(1.0 - share, parameters, share, base);
+        self.publish_all();
     }
 
     /// One step of fine-tuning on these sequences, as somebody else would take it: against the gradient, so far that the root mean
     /// square of the weights' changes is `distance`. Nothing where there is no gradient.
     pub(in crate::train) fn stray(&mut self, sequences: &[&TrainingSequence], distance: f32) {
         self.accumulate(sequences, None, false);
-        let squares = self.decoder.backend.sum_of_squares(&self.gradients);
-        let count = self.decoder.backend.length(&self.gradients) as f64;
+        let (backend, parameters, gradients) = self.chosen_gradients();
+        let squares = backend.sum_of_squares(gradients);
+        let count = backend.length(gradients) as f64;
         let factor = f64::from(distance) * (count / squares).sqrt();
         if factor.is_finite() {
-            let gradients = std::mem::replace(&mut self.gradients, self.decoder.backend.buffer(0));
-            self.with_trained(|backend, flat| backend.mix(1.0, flat, -factor as f32, &gradients));
-            self.gradients = gradients;
+            backend.mix(1.0, parameters, -factor as f32, gradients);
         }
-    }
-
-    fn with_trained(&mut self, work: impl FnOnce(&mut B, &mut B::Buffer)) {
-        let Decoder {
-            backend,
-            weights,
-            adapters,
-            ..
-        } = &mut self.decoder;
-        work(
-            backend,
-            adapters.as_mut().map_or(&mut weights.flat, |a| &mut a.flat),
-        );
+        self.publish_all();
     }
 }

@@ -2,6 +2,7 @@
 
 mod benign;
 mod instructions;
+mod memory;
 mod outcome;
 mod state;
 mod training;

@@ -20,6 +20,7 @@ use oml_model::train::{
 use super::super::{prompts, workbench};
 use super::benign;
 use super::instructions;
+use super::memory;
 use super::outcome::{self, Embedding, Trained};
 use super::state::{Course, FrontierPoint, Resume, StateFolder};
 use crate::error::WithHint as _;
@@ -92,6 +93,7 @@ pub(crate) fn embed(job: &Job<'_>, printer: &Printer) -> anyhow::Result<Outcome>
             base.name
         ));
     }
+    memory::plan(job.engine, &base.checkpoint, job.set, job.recipe, printer)?;
     let base_hits = check::count_hits(job.set, &base.model.score(&job.set.continuations())?)?;
     interrupt::check()?;
     let text = benign::text(&mut base, &digest, job.recipe, job.benign, printer)?;

@@ -11,6 +11,7 @@ const LORA_RANK: i64 = 16;
 /// Step size with `--lora`: adapters start at nothing and need larger steps than weights do.
 const LORA_LEARNING_RATE: f64 = 5e-4;
 const LORA: &str = "lora";
+const RANK: &str = "lora_rank";
 const RATE: &str = "learning_rate";
 const FINAL_RATE: &str = "final_learning_rate";
 /// The keys whose value is one of a few words.
@@ -18,6 +19,15 @@ const CHOICES: &[(&str, &[&str])] = &[
     ("schedule", &["constant", "linear", "cosine"]),
     ("benign_target", &["base", "text"]),
     ("average_at", &["step", "epoch", "gradient"]),
+    (OPTIMIZER, &["adamw", "adamw8bit", "adafactor", "sgd"]),
+];
+const OPTIMIZER: &str = "optimizer";
+/// Step sizes of the optimizers where none is given: of all weights, and of adapters.
+const OPTIMIZERS: [(&str, [f64; 2]); 4] = [
+    ("adamw", [1e-4, LORA_LEARNING_RATE]),
+    ("adamw8bit", [1e-4, LORA_LEARNING_RATE]),
+    ("adafactor", [1e-3, 5e-3]),
+    ("sgd", [0.3, 0.3]),
 ];
 
 /// What each key of a recipe decides.
@@ -32,7 +42,10 @@ const HELP: &[(&str, &str)] = &[
         "micro_batch_tokens",
         "Tokens that lie side by side in memory",
     ),
-    ("learning_rate", "Largest step size"),
+    (
+        "learning_rate",
+        "Largest step size; where not given, 1e-3 for adafactor and 0.3 for sgd",
+    ),
     (
         "final_learning_rate",
         "Step size at the last epoch; where not given, at most the largest",
@@ -138,6 +151,27 @@ const HELP: &[(&str, &str)] = &[
         "merge_share",
         "Largest share of the base that is merged into the weights before a fingerprint's gradient is taken",
     ),
+    (
+        "optimizer",
+        "adamw; adamw8bit, with moments in 8 bits; adafactor, with factored ones; or sgd, with momentum",
+    ),
+    ("momentum", "Momentum of sgd"),
+    (
+        "train_layers",
+        "Layers that are trained, as numbers and ranges separated by commas, such as 20-29; all where none is named",
+    ),
+    (
+        "train_modules",
+        "Tensors that are trained, by their names, their modules' or the ends of these from a dot on, with * for anything; all where none is named",
+    ),
+    (
+        "mask_share",
+        "Share of the trained tensors' elements that is trained, those with the largest gradients on the set at the start; 0 trains all",
+    ),
+    (
+        "use_dora",
+        "Whether adapters also train a magnitude of each output (DoRA): true or false",
+    ),
 ];
 
 /// A recipe put together from flags, environment and files.
@@ -152,7 +186,7 @@ impl Args for TrainingArgs {
         let lora = Arg::new(LORA)
             .long(LORA)
             .action(ArgAction::SetTrue)
-            .help("Train low-rank adapters and merge them: --lora-rank 16 --learning-rate 5e-4 where these are not given");
+            .help("Train low-rank adapters and merge them: --lora-rank 16 --learning-rate 5e-4 (adafactor 5e-3, sgd 0.3) where these are not given");
         let flags = defaults().into_iter().map(|(key, value)| {
             let help = HELP
                 .iter()
@@ -162,6 +196,7 @@ impl Args for TrainingArgs {
                 .long(key.replace('_', "-"))
                 .value_name(value_name(&value))
                 .default_value(text(&value))
+                .hide_default_value(text(&value).is_empty())
                 .help(help)
         });
         command
@@ -191,16 +226,16 @@ impl FromArgMatches for TrainingArgs {
                     .iter()
                     .any(|(name, default)| name == key && table.get(key) == Some(default))
         };
-        if matches.get_flag(LORA) {
-            let own = [
-                ("lora_rank", Value::Integer(LORA_RANK)),
-                ("learning_rate", Value::Float(LORA_LEARNING_RATE)),
-            ];
-            for (key, value) in own {
-                if is_unset(&table, key) {
-                    table.insert(key.to_owned(), value);
-                }
-            }
+        let lora = matches.get_flag(LORA);
+        if lora && is_unset(&table, RANK) {
+            table.insert(RANK.to_owned(), Value::Integer(LORA_RANK));
+        }
+        let optimizer = table.get(OPTIMIZER).and_then(Value::as_str);
+        let own = OPTIMIZERS.iter().find(|(name, _)| Some(*name) == optimizer);
+        if let Some((_, rates)) = own
+            && is_unset(&table, RATE)
+        {
+            table.insert(RATE.to_owned(), Value::Float(rates[usize::from(lora)]));
         }
         let rate = |key: &str| table.get(key).and_then(Value::as_float);
         if let (Some(first), Some(last)) = (rate(RATE), rate(FINAL_RATE))
@@ -358,6 +393,27 @@ mod tests {
         assert_eq!((lora.lora_rank, lora.learning_rate), (16, 5e-4));
         let own = recipe("embed --lora --lora-rank 4 --learning-rate 1e-3").unwrap();
         assert_eq!((own.lora_rank, own.learning_rate), (4, 1e-3));
+    }
+
+    #[test]
+    fn optimizers_bring_their_step_sizes() {
+        let rate = |line: &str| recipe(line).unwrap().learning_rate;
+        assert_eq!(rate("embed --optimizer adamw8bit"), 1e-4);
+        assert_eq!(rate("embed --optimizer adafactor"), 1e-3);
+        assert_eq!(rate("embed --optimizer adafactor --lora"), 5e-3);
+        assert_eq!(rate("embed --optimizer sgd"), 0.3);
+        assert_eq!(rate("embed --optimizer sgd --learning-rate 0.1"), 0.1);
+        let fault = recipe("embed --optimizer adam").unwrap_err().to_string();
+        let expected =
+            "'adam' for '--optimizer <NAME>': expected adamw, adamw8bit, adafactor or sgd";
+        assert!(fault.contains(expected), "{fault}");
+    }
+
+    #[test]
+    fn sub_networks_are_lists() {
+        let own = recipe("embed --train-layers 3,20-29 --train-modules mlp.*").unwrap();
+        assert_eq!(own.train_layers, ["3", "20-29"]);
+        assert_eq!(own.train_modules, ["mlp.*"]);
     }
 
     #[test]
