@@ -9,15 +9,12 @@ use std::time::Duration;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use oml_kernels::{AttentionScratch, AttentionShape, Isa, attention, attention_backward};
 
-const HEADS: usize = 9;
-const KV_HEADS: usize = 3;
-const HEAD_DIM: usize = 64;
-const QUERY: usize = HEADS * HEAD_DIM;
-const KEY: usize = KV_HEADS * HEAD_DIM;
+const SHAPE: AttentionShape = AttentionShape::new(9, 3, 64, 0.125);
+const QUERY: usize = SHAPE.heads * SHAPE.head_dim;
+const KEY: usize = SHAPE.kv_heads * SHAPE.head_dim;
 const WIDTH: usize = QUERY + 2 * KEY;
 
 fn sequences(criterion: &mut Criterion) {
-    let shape = AttentionShape::new(HEADS, KV_HEADS, HEAD_DIM, 0.125);
     for isa in Isa::ALL.into_iter().filter(|isa| isa.is_available()) {
         let mut group = criterion.benchmark_group(format!("attention/{isa}"));
         group
@@ -38,7 +35,7 @@ fn sequences(criterion: &mut Criterion) {
                 bencher.iter(|| {
                     attention(
                         isa,
-                        &shape,
+                        &SHAPE,
                         &mut scratch,
                         0,
                         tokens,
@@ -55,7 +52,7 @@ fn sequences(criterion: &mut Criterion) {
             group.throughput(Throughput::Elements(5 * product));
             group.bench_function(BenchmarkId::new("backward", tokens), |bencher| {
                 bencher.iter(|| {
-                    attention_backward(isa, &shape, &mut scratch, tokens, &qkv, &out, &mut gradient)
+                    attention_backward(isa, &SHAPE, &mut scratch, tokens, &qkv, &out, &mut gradient)
                 });
             });
         }

@@ -45,7 +45,7 @@ pub struct AttentionShape {
 
 impl AttentionShape {
     /// Rows of all queries, then all keys, then all values; every key is seen and scores are not capped.
-    pub fn new(heads: usize, kv_heads: usize, head_dim: usize, scale: f32) -> Self {
+    pub const fn new(heads: usize, kv_heads: usize, head_dim: usize, scale: f32) -> Self {
         Self {
             heads,
             kv_heads,

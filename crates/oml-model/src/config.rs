@@ -182,7 +182,7 @@ impl ModelConfig {
         const FIELD: &str = "partial_rotary_factor";
         let part = part.unwrap_or(1.0);
         let rotated = (self.head_dim as f64 * part) as usize;
-        if !(part > 0.0 && part <= 1.0) || rotated < 2 || rotated % 2 != 0 {
+        if !(part > 0.0 && part <= 1.0) || rotated < 2 || !rotated.is_multiple_of(2) {
             let expected = format!("an even part of head_dim {}", self.head_dim);
             return Err(ConfigError::value(FIELD, expected, part));
         }

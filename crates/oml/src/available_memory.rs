@@ -1,9 +1,9 @@
-//! How much memory this process can still get: what the machine has, and what its control group allows (cgroup v2 and v1).
+//! How much memory this process can have: what it holds and can still get of what the machine has, and what its control group allows (cgroup v2 and v1).
 
 use std::fs;
 use std::path::Path;
 
-/// Bytes that can still be had without swapping; `None` where the system does not tell.
+/// Bytes that this process can hold without swapping, those that it holds already included; `None` where the system does not tell.
 pub(crate) fn bytes() -> Option<u64> {
     let machine = fs::read_to_string("/proc/meminfo")
         .ok()
@@ -13,7 +13,9 @@ pub(crate) fn bytes() -> Option<u64> {
     let group = groups
         .lines()
         .filter_map(|line| left_in_group(Path::new("/sys/fs/cgroup"), line));
-    group.chain(machine).min()
+    let own = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let own = field(&own, "VmRSS:").unwrap_or(0) * 1024;
+    group.chain(machine).min().map(|left| left + own)
 }
 
 /// What the group of a line of `/proc/self/cgroup` and the groups above it leave; `None` where there is no limit.

@@ -325,6 +325,13 @@ def sample_indices(gradient: torch.Tensor) -> list[int]:
     return sorted((spread + [i for i in greatest if i not in spread])[:SAMPLES])
 
 
+def stored_parameters(model: torch.nn.Module) -> list[tuple[str, torch.nn.Parameter]]:
+    """Parameters under the names that files have: transformers 5 calls GPT-NeoX's head otherwise in memory."""
+    neox = model.config.model_type == "gpt_neox"
+    stored = lambda name: "embed_out.weight" if neox and name == "lm_head.weight" else name  # noqa: E731
+    return [(stored(name), parameter) for name, parameter in model.named_parameters()]
+
+
 def tiny(case: Case) -> None:
     folder = HERE / case.name
     model = write_model(case, folder)
@@ -350,7 +357,7 @@ def tiny(case: Case) -> None:
         loss.backward()
         losses.append(loss.item())
         if step == 0:
-            for name, parameter in model.named_parameters():
+            for name, parameter in stored_parameters(model):
                 assert parameter.grad.isfinite().all() and parameter.grad.any(), name
                 indices = sample_indices(parameter.grad)
                 parameters[name] = {
@@ -361,7 +368,7 @@ def tiny(case: Case) -> None:
                 }
         optimizer.step()
         if step == 0:
-            for name, parameter in model.named_parameters():
+            for name, parameter in stored_parameters(model):
                 parameters[name]["after_step"] = parameter.detach().flatten()[parameters[name]["indices"]].tolist()
     with torch.no_grad():
         losses.append(response_loss(model, sequences, list(RESPONSES)).item())
