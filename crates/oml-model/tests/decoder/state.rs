@@ -98,8 +98,9 @@ fn damaged_states_are_refused() {
         ("order", json!(vec![0; 1000]), "order"),
         ("reached", json!(5), "reached"),
         ("reached", json!(u32::MAX), "reached"),
-        ("best", json!([1e308, 0.1]), "best"),
-        ("best", json!([0.5, -1.0]), "best"),
+        ("best", json!([1e308, null, 0.1]), "best"),
+        ("best", json!([0.5, 2.0, 0.1]), "best"),
+        ("best", json!([0.5, null, -1.0]), "best"),
         ("best", json!(null), "size"),
         // nothing is wrong with this one but that it was not saved
         ("optimizer_steps", json!(7), "checksum"),

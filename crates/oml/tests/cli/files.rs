@@ -181,6 +181,8 @@ fn every_command_has_a_man_page() {
     pages/oml-fingerprints-open.1
     pages/oml-fingerprints-verify-opening.1
     pages/oml-fingerprints-status.1
+    pages/oml-attack.1
+    pages/oml-attack-sft.1
     pages/oml-bench.1
     pages/oml-bench-step.1
     pages/oml-bench-decode.1

@@ -52,7 +52,7 @@ fn faults_in_instructions_are_named() {
             "none.json",
             "instructions file records: expected at least one, got none",
         ),
-        ("odd.json", "missing field `output`"),
+        ("odd.json", "got a field that is missing"),
         (
             "empty.json",
             "instructions: expected at least one conversation, got none",
