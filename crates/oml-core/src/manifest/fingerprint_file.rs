@@ -1,7 +1,7 @@
 //! The fingerprint file: a set, encrypted for its owner, with the same bytes for the same seed and set.
 //!
 //! The plaintext is the JSON of the set, with `format` `oml-fingerprint-set`; binary values are hexadecimal; it is encrypted as
-//! [`super::envelope`] says, with `format` `oml-fingerprints`.
+//! `manifest::envelope` says, with `format` `oml-fingerprints`.
 
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
