@@ -5,6 +5,7 @@
 //! positioned reads (several threads may), and arrive as f32 under Hugging Face's names and in its layout. Files are
 //! never mapped: one that is cut short while it is read gives an error, not a signal.
 
+mod adapter;
 mod dequantise;
 mod digest;
 mod dtype;
@@ -26,6 +27,7 @@ use crate::config::ModelConfig;
 use crate::tokenizer::{TextTokenizer, TokenizerFiles};
 use dequantise::dequantise;
 
+pub use adapter::write_adapter;
 pub use dtype::DType;
 pub use error::CheckpointError;
 pub(crate) use hugging_face::{COMPANIONS, INDEX, WEIGHTS};

@@ -119,7 +119,7 @@ fn plan(source: &Checkpoint, dtype: DType, shard_bytes: u64) -> Vec<Vec<&TensorI
     shards
 }
 
-fn write_weights(
+pub(super) fn write_weights(
     path: &Path,
     tensors: &[&TensorInfo],
     dtype: DType,
@@ -198,12 +198,12 @@ fn store(dtype: DType, numbers: &[f32], stored: &mut Vec<u8>) -> Result<(), usiz
     Ok(())
 }
 
-fn create(path: &Path) -> Result<File, CheckpointError> {
+pub(super) fn create(path: &Path) -> Result<File, CheckpointError> {
     File::create_new(path).map_err(|error| write_error(path, error))
 }
 
 /// Runs the last writes, flushes and syncs.
-fn finish(
+pub(super) fn finish(
     path: &Path,
     mut file: BufWriter<File>,
     last: impl FnOnce(&mut BufWriter<File>) -> io::Result<()>,
@@ -219,15 +219,15 @@ fn write_error(path: &Path, error: io::Error) -> CheckpointError {
 }
 
 /// A folder in the making; dropped, it is removed.
-struct NewFolder<'a> {
-    path: PathBuf,
+pub(super) struct NewFolder<'a> {
+    pub(super) path: PathBuf,
     parent: &'a Path,
     out: &'a Path,
     published: bool,
 }
 
 impl<'a> NewFolder<'a> {
-    fn create(out: &'a Path, bytes: u64) -> Result<Self, CheckpointError> {
+    pub(super) fn create(out: &'a Path, bytes: u64) -> Result<Self, CheckpointError> {
         if out.symlink_metadata().is_ok() {
             return Err(CheckpointError::Exists {
                 path: out.to_owned(),
@@ -270,7 +270,7 @@ impl<'a> NewFolder<'a> {
         }
     }
 
-    fn publish(mut self) -> Result<(), CheckpointError> {
+    pub(super) fn publish(mut self) -> Result<(), CheckpointError> {
         sync_folder(&self.path)?;
         let renamed = match renameat_with(CWD, &self.path, CWD, self.out, RenameFlags::NOREPLACE) {
             // file systems without the flag: a folder in the way still stops the rename unless it is empty

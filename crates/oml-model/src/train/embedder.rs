@@ -6,6 +6,8 @@ mod walk;
 
 pub use walk::Walk;
 
+use std::path::Path;
+
 use oml_core::fingerprint::FingerprintSet;
 use oml_kernels::Floats;
 use thiserror::Error;
@@ -19,8 +21,8 @@ use super::{BenignText, Prompting, Recipe, RecipeError, Subset, Trainer, trainab
 use crate::{
     backend::{Backend, Cpu, Directions, RowLoss, Teacher, Weight},
     causal::{CausalModel, RequestError, longest_sequence},
-    checkpoint::Checkpoint,
-    decoder::{Batch, LoadError, TrainingSequence, groups},
+    checkpoint::{Checkpoint, CheckpointError, write_adapter},
+    decoder::{Adapters, Batch, LoadError, TrainingSequence, groups},
     engine::Engine,
     sampler::SequenceRandom,
     tokenizer::TokenizerError,
@@ -556,6 +558,20 @@ impl Embedder {
             losses.extend(owners.zip(rows));
         }
         losses
+    }
+
+    /// Writes the adapters of the best state (or of the present one, as [`Embedder::tensor`]) as PEFT reads them, into the new folder `out`;
+    /// `false` where the weights themselves are trained.
+    ///
+    /// # Errors
+    /// As [`write_adapter`].
+    pub fn write_adapter(&self, out: &Path, base: &str) -> Result<bool, CheckpointError> {
+        let Some(Adapters { spec, map, .. }) = &self.trainer.decoder.adapters else {
+            return Ok(false);
+        };
+        let values = self.best.as_deref().unwrap_or(self.trainer.parameters());
+        write_adapter(out, spec, map, values, base)?;
+        Ok(true)
     }
 
     /// Frees what training alone needs.

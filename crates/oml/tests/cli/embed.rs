@@ -269,3 +269,50 @@ fn a_disk_that_fills_up_leaves_nothing_half_written() {
     );
     assert_eq!(fs::read_dir(place.path("disk")).unwrap().count(), 1);
 }
+
+#[test]
+fn adapters_are_written_as_peft_reads_them() {
+    let place = place();
+    let line = EMBED.replace("1e-2", "5e-3");
+    place.ok(&format!(
+        "{line} --lora-rank 4 --use-dora true --train-layers 1 --save-adapter"
+    ));
+    let adapter = place.path("marked/adapter");
+    let config = fs::read(adapter.join("adapter_config.json")).unwrap();
+    let config: serde_json::Value = serde_json::from_slice(&config).unwrap();
+    assert_eq!(config["peft_type"], "LORA");
+    assert_eq!(
+        (&config["r"], &config["use_dora"]),
+        (&4.into(), &true.into())
+    );
+    assert_eq!(config["base_model_name_or_path"], "base");
+    assert_eq!(config["layers_to_transform"], serde_json::json!([1]));
+    let modules = config["target_modules"].as_array().unwrap();
+    assert_eq!(modules.len(), 7);
+    let bytes = fs::read(adapter.join("adapter_model.safetensors")).unwrap();
+    let length = u64::from_le_bytes(*bytes.first_chunk().unwrap()) as usize;
+    let header: serde_json::Value = serde_json::from_slice(&bytes[8..8 + length]).unwrap();
+    let names: Vec<&String> = header.as_object().unwrap().keys().collect();
+    // A, B and magnitudes of seven maps, and the metadata.
+    assert_eq!(names.len(), 3 * 7 + 1);
+    let map = "base_model.model.model.layers.1.self_attn.q_proj";
+    assert_eq!(
+        header[format!("{map}.lora_A.weight")]["shape"],
+        serde_json::json!([4, 32])
+    );
+    assert_eq!(
+        header[format!("{map}.lora_B.weight")]["shape"],
+        serde_json::json!([32, 4])
+    );
+    assert_eq!(
+        header[format!("{map}.lora_magnitude_vector")]["shape"],
+        serde_json::json!([32])
+    );
+
+    let shown = place.run(&format!("{EMBED} --save-adapter").replace("marked", "other"));
+    assert!(
+        shown.contains("--save-adapter: expected a recipe with adapters, got lora_rank 0"),
+        "{shown}"
+    );
+    assert!(!place.path("other").exists() && !place.path("other.state").exists());
+}

@@ -737,6 +737,7 @@ fn embed() {
           --benign <FILE>        Text the model shall go on predicting as before [default: sampled from the base model, and kept for the next time]
           --prompts <FILE>       Prompts for --augment: JSON, templates with one {} each, or objects with system, user and answer [default: a built-in list]
           --instructions <FILE>  Instructions for --persist-steps: JSON, objects with instruction, input and output [default: written by the base model]
+          --save-adapter         Write the adapters too, as PEFT reads them, into the folder `adapter` beside the weights they are merged into
           --dtype <TYPE>         How the weights are stored [default: as in the base model; f32 where that is quantised] [possible values: f32, bf16, f16]
       -h, --help                 Print help
       -V, --version              Print version

@@ -152,6 +152,7 @@ pub(super) fn run(
             benign: None,
             prompts: None,
             instructions: None,
+            save_adapter: false,
             dtype: None,
             resume: Resume::IfAny,
         };

@@ -62,6 +62,9 @@ pub(crate) struct EmbedArgs {
     /// Instructions for --persist-steps: JSON, objects with instruction, input and output [default: written by the base model]
     #[arg(long, value_name = "FILE")]
     instructions: Option<PathBuf>,
+    /// Write the adapters too, as PEFT reads them, into the folder `adapter` beside the weights they are merged into
+    #[arg(long)]
+    save_adapter: bool,
     /// How the weights are stored [default: as in the base model; f32 where that is quantised]
     #[arg(long, value_name = "TYPE")]
     dtype: Option<StoredType>,
@@ -116,6 +119,7 @@ pub(super) fn run(
         benign: args.benign.as_deref(),
         prompts: args.prompts.as_deref(),
         instructions: args.instructions.as_deref(),
+        save_adapter: args.save_adapter,
         dtype: args.dtype.map(DType::from),
         resume: if args.resume {
             Resume::Required

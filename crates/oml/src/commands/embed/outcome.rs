@@ -24,6 +24,7 @@ use crate::printer::Printer;
 const MANIFEST: &str = "oml-manifest.json";
 pub(crate) const RECIPE: &str = "oml-recipe.toml";
 pub(crate) const TRAINING: &str = "oml-training.json";
+const ADAPTER: &str = "adapter";
 const TEXT_TOKENS: usize = 8192;
 const WINDOW: usize = 512;
 
@@ -98,6 +99,10 @@ pub(super) fn write(
         .unwrap_or_else(|| workbench::stored_type(checkpoint));
     let mut supply = |name: &str, out: &mut [f32]| Ok(embedder.tensor(checkpoint, name, out)?);
     write_model(&path, checkpoint, dtype, &mut supply, &[])?;
+
+    if job.save_adapter {
+        embedder.write_adapter(&path.join(ADAPTER), &workbench::model_name(job.base))?;
+    }
 
     spinner.set_message("Measuring what was written");
     let mut written = workbench::open(job.engine, &path, printer)?;

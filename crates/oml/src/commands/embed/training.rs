@@ -53,6 +53,8 @@ pub(crate) struct Job<'a> {
     pub(crate) prompts: Option<&'a Path>,
     /// What persistence is trained on; written by the base model where there is none.
     pub(crate) instructions: Option<&'a Path>,
+    /// Whether adapters are written beside the weights they are merged into.
+    pub(crate) save_adapter: bool,
     /// How the weights are stored; as in the base where nothing is said.
     pub(crate) dtype: Option<DType>,
     pub(crate) resume: Resume,
@@ -77,6 +79,10 @@ pub(crate) fn embed(job: &Job<'_>, printer: &Printer) -> anyhow::Result<Outcome>
         recipe: &recipe,
         ..*job
     };
+    anyhow::ensure!(
+        !job.save_adapter || job.recipe.lora_rank > 0,
+        "--save-adapter: expected a recipe with adapters, got lora_rank 0"
+    );
     interrupt::listen()?;
     files::refuse_existing(job.out)?;
     let folder = StateFolder::open(job.out, job.resume)?;
