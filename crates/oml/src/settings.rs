@@ -563,6 +563,7 @@ mod tests {
           quiet                  = false  (default)
           recipe                 = FOLDER/recipe.toml  (command line)
           resume                 = false  (default)
+          save-adapter           = false  (default)
           save-seconds           = 120  (default)
           schedule               = linear  (default)
           seed                   = 0  (default)

@@ -146,9 +146,14 @@ impl MemoryPlan {
                 "optimizer",
                 state_bytes(recipe.optimizer, &mut optimized.iter().copied()),
             ),
+            part("base", if pulls { 4 * values } else { 0 }),
             part(
-                "base for distance and average",
-                if pulls { 4 * values } else { 0 },
+                "weights kept on detours",
+                if recipe.takes_detours() {
+                    4 * values
+                } else {
+                    0
+                },
             ),
             part("best state", 4 * values),
             part(

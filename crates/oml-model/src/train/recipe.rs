@@ -547,6 +547,12 @@ impl Recipe {
         self.distance > 0.0 || self.average > 0.0 || self.merge_share > 0.0
     }
 
+    /// Whether gradients are taken at other weights than the own, which are kept meanwhile.
+    pub(super) fn takes_detours(&self) -> bool {
+        let averaged = self.average > 0.0 && self.average_at == AverageAt::Gradient;
+        averaged || self.merge_share > 0.0 || self.persist_steps > 0
+    }
+
     /// Learning rate at a step, `progress` being the share of all epochs that is done.
     pub fn learning_rate_at(&self, step: u32, progress: f32) -> f32 {
         let warm = if step < self.warmup_steps {

@@ -5,7 +5,7 @@ use oml_model::train::{MemoryError, MemoryPlan, OptimizerName, Recipe, RunSize};
 
 use crate::{
     model::checkpoint,
-    run::{MODEL, OTHERS, adapters, embedder, recipe},
+    run::{MODEL, OTHERS, adapters, detours, embedder, recipe},
 };
 
 const RUN: RunSize = RunSize {
@@ -30,7 +30,7 @@ fn arrays_of_the_trained_values_are_those_of_the_run() {
         train_layers: vec!["1".into()],
         ..recipe()
     };
-    let mut recipes = vec![recipe(), adapters(), subset.clone()];
+    let mut recipes = vec![recipe(), adapters(), detours(), subset.clone()];
     recipes.extend(OTHERS.map(|optimizer| Recipe {
         optimizer,
         ..recipe()
@@ -42,8 +42,9 @@ fn arrays_of_the_trained_values_are_those_of_the_run() {
         assert_eq!(bytes(&plan, "gradients"), 4 * trainer.gradients().len());
         assert_eq!(bytes(&plan, "best state"), values);
         let pulls = recipe.distance > 0.0;
-        let base = bytes(&plan, "base for distance and average");
-        assert_eq!(base, if pulls { values } else { 0 });
+        assert_eq!(bytes(&plan, "base"), if pulls { values } else { 0 });
+        let kept = bytes(&plan, "weights kept on detours");
+        assert_eq!(kept, if recipe.persist_steps > 0 { values } else { 0 });
         let (planned, real) = (
             bytes(&plan, "optimizer"),
             trainer.optimizer().to_bytes().len(),
