@@ -1,5 +1,6 @@
 //! Writing adapters as PEFT reads them.
 
+use std::io::{BufWriter, Write as _};
 use std::path::Path;
 
 use serde_json::{Value, json};
@@ -44,8 +45,8 @@ pub fn write_adapter(
     let path = folder.path.join(ADAPTER);
     write_weights(&path, &tensors, DType::F32, &mut supply, out)?;
     let path = folder.path.join(CONFIG);
-    let file = std::io::BufWriter::new(create(&path)?);
-    finish(&path, file, |file| std::io::Write::write_all(file, &config))?;
+    let file = BufWriter::new(create(&path)?);
+    finish(&path, file, |file| file.write_all(&config))?;
     folder.publish()
 }
 

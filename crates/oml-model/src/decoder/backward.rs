@@ -340,16 +340,8 @@ impl<B: Backend> LayerBackward<'_, '_, B> {
         let all = Columns::all(h);
         sink.bias(*backend, d_out, tokens, h, layer.down_bias);
         let group = adapters.and_then(|a| a.group(*n, |l| l.down.as_ref()));
-        let apart = group.is_some_and(|(group, ..)| group.magnitudes.is_some());
-        let dy = if apart {
-            ensure(*backend, &mut work.scaled, tokens * h);
-            backend.copy(d_out, tokens * h, &mut work.scaled);
-            let dy = &mut work.scaled;
-            magnitude_backward(*backend, group, tokens, dy, &saves.outputs[3], sink);
-            &work.scaled
-        } else {
-            d_out
-        };
+        let (u, scaled) = (&saves.outputs[3], &mut work.scaled);
+        let dy = before_magnitudes(*backend, group, tokens, d_out, u, scaled, sink);
         linear_backward(
             *backend,
             (dy, [h, i]),
@@ -455,16 +447,8 @@ impl<B: Backend> LayerBackward<'_, '_, B> {
         };
         sink.bias(*backend, d_out, tokens, h, layer.o_bias);
         let group = adapters.and_then(|a| a.group(*n, |l| l.o.as_ref()));
-        let apart = group.is_some_and(|(group, ..)| group.magnitudes.is_some());
-        let dy = if apart {
-            ensure(*backend, &mut work.scaled, tokens * h);
-            backend.copy(d_out, tokens * h, &mut work.scaled);
-            let dy = &mut work.scaled;
-            magnitude_backward(*backend, group, tokens, dy, &saves.outputs[1], sink);
-            &work.scaled
-        } else {
-            d_out
-        };
+        let (u, scaled) = (&saves.outputs[1], &mut work.scaled);
+        let dy = before_magnitudes(*backend, group, tokens, d_out, u, scaled, sink);
         linear_backward(
             *backend,
             (dy, [h, query]),
@@ -686,6 +670,26 @@ fn adapter_backward<B: Backend>(
         Some((dx, Columns::all(group.inputs), true)),
         Some((x, sink.at(group.a_offset))),
     );
+}
+
+/// As [`magnitude_backward`] where `d_out` is still read by others: what it becomes is in `scaled`, or is `d_out` where nothing changes it.
+fn before_magnitudes<'a, B: Backend>(
+    backend: &mut B,
+    group: Option<Adapted<'_, B>>,
+    tokens: usize,
+    d_out: &'a B::Buffer,
+    u: &B::Buffer,
+    scaled: &'a mut B::Buffer,
+    sink: &mut Sink<'_, B>,
+) -> &'a B::Buffer {
+    let Some((own, ..)) = group.filter(|(group, ..)| group.magnitudes.is_some()) else {
+        return d_out;
+    };
+    let length = tokens * own.outputs;
+    ensure(backend, scaled, length);
+    backend.copy(d_out, length, scaled);
+    magnitude_backward(backend, group, tokens, scaled, u, sink);
+    scaled
 }
 
 /// Backward of `y = m/‖V‖ ⊙ u`, ‖V‖ being a constant: writes the gradient of m, and takes `dy` to the gradient of u. Nothing without magnitudes.

@@ -1,6 +1,9 @@
 //! The forward pass: packed batches for scoring and training, cached rows for generation.
 
-use super::{Adapters, Batch, Cache, Decoder, Layer, Sizes, adapter};
+use super::{
+    Adapters, Batch, Cache, Decoder, Layer, Sizes,
+    adapter::{self, Adapted},
+};
 use crate::backend::{Backend, CachedRows, Columns, Layout, Role, RopeTable};
 
 /// Working memory of a forward pass over at most `tokens` tokens.
@@ -430,7 +433,7 @@ fn output_part<B: Backend>(
     work: &mut ForwardWork<B>,
     mut saves: Option<&mut LayerSaves<B>>,
 ) {
-    let (h, query) = (sizes.hidden, sizes.heads.query_width());
+    let query = sizes.heads.query_width();
 
     let mut operands = vec![&mut work.input];
     operands.extend(saves.as_deref_mut().map(|s| &mut s.attended));
@@ -442,42 +445,18 @@ fn output_part<B: Backend>(
         1.0,
         &mut operands,
     );
-    let (inner, branch) = match saves {
-        Some(LayerSaves {
-            inner,
-            outputs,
-            attention_out,
-            ..
-        }) => ((&mut inner[1], Some(&mut outputs[1])), attention_out),
-        None => ((&mut work.inner, None), &mut work.branch),
+    let map = Added {
+        weight: &layer.o,
+        bias: layer.o_bias,
+        norm: layer.attention_out_norm,
+        group: adapters.and_then(|a| a.group(n, |l| l.o.as_ref())),
     };
-    let group = adapters.and_then(|a| a.group(n, |l| l.o.as_ref()));
-    let out_norm = layer.attention_out_norm;
-    // Magnitudes scale what the map gives, not the residual stream.
-    let apart = group.is_some_and(|(group, ..)| group.magnitudes.is_some());
-    let y = match (out_norm, apart) {
-        (Some(_), _) => &mut *branch,
-        (None, true) => {
-            ensure(backend, &mut work.wide, tokens * h);
-            &mut work.wide
-        }
-        (None, false) => &mut work.x,
-    };
-    let onto = out_norm.is_none() && !apart;
-    backend.linear(&work.input, &layer.o, flat, y, Columns::all(h), onto);
-    if let Some(group) = group {
-        let operand = &mut work.inner_operand;
-        adapter::forward(backend, group, tokens, &work.input, operand, inner, y);
-    }
-    if let Some(bias) = layer.o_bias {
-        backend.add_bias(y, tokens, h, flat, bias);
-    }
-    if let Some(weight) = out_norm {
-        let norm = sizes.norm_at(weight);
-        backend.norm_rows(branch, tokens, h, flat, &norm, &mut work.x, true);
-    } else if apart {
-        backend.add(&work.wide, tokens * h, &mut work.x);
-    }
+    let kept = saves.map(|s| Kept {
+        inner: &mut s.inner[1],
+        output: &mut s.outputs[1],
+        branch: &mut s.attention_out,
+    });
+    add(backend, &map, flat, sizes, tokens, work, kept);
 }
 
 #[allow(clippy::too_many_arguments)]
@@ -524,20 +503,55 @@ fn mlp_part<B: Backend>(
         backend.round(wide, tokens, width, gate_up);
     }
     backend.activate(gate_up, tokens, i, sizes.gate, &mut work.input);
-    let (inner, branch) = match saves {
-        Some(LayerSaves {
-            inner,
-            outputs,
-            mlp_out,
-            ..
-        }) => ((&mut inner[3], Some(&mut outputs[3])), mlp_out),
+    let map = Added {
+        weight: &layer.down,
+        bias: layer.down_bias,
+        norm: layer.mlp_out_norm,
+        group: adapters.and_then(|a| a.group(n, |l| l.down.as_ref())),
+    };
+    let kept = saves.map(|s| Kept {
+        inner: &mut s.inner[3],
+        output: &mut s.outputs[3],
+        branch: &mut s.mlp_out,
+    });
+    add(backend, &map, flat, sizes, tokens, work, kept);
+}
+
+/// The linear map at the end of a half of a layer, and what is done to its output before that is added to the residual stream.
+struct Added<'a, B: Backend> {
+    weight: &'a B::Weight,
+    bias: Option<usize>,
+    norm: Option<usize>,
+    group: Option<Adapted<'a, B>>,
+}
+
+/// Where the backward pass finds what [`add`] computes on the way.
+struct Kept<'a, B: Backend> {
+    inner: &'a mut B::Buffer,
+    output: &'a mut B::Buffer,
+    branch: &'a mut B::Buffer,
+}
+
+/// `x += norm(W·input + b)`, `[T, H]`, with adapters and norm where there are any.
+fn add<B: Backend>(
+    backend: &mut B,
+    map: &Added<'_, B>,
+    flat: &B::Buffer,
+    sizes: &Sizes,
+    tokens: usize,
+    work: &mut ForwardWork<B>,
+    kept: Option<Kept<'_, B>>,
+) {
+    let h = sizes.hidden;
+    let (inner, branch) = match kept {
+        Some(kept) => ((kept.inner, Some(kept.output)), kept.branch),
         None => ((&mut work.inner, None), &mut work.branch),
     };
-    let group = adapters.and_then(|a| a.group(n, |l| l.down.as_ref()));
-    let out_norm = layer.mlp_out_norm;
     // Magnitudes scale what the map gives, not the residual stream.
-    let apart = group.is_some_and(|(group, ..)| group.magnitudes.is_some());
-    let y = match (out_norm, apart) {
+    let apart = map
+        .group
+        .is_some_and(|(group, ..)| group.magnitudes.is_some());
+    let y = match (map.norm, apart) {
         (Some(_), _) => &mut *branch,
         (None, true) => {
             ensure(backend, &mut work.wide, tokens * h);
@@ -545,16 +559,16 @@ fn mlp_part<B: Backend>(
         }
         (None, false) => &mut work.x,
     };
-    let onto = out_norm.is_none() && !apart;
-    backend.linear(&work.input, &layer.down, flat, y, Columns::all(h), onto);
-    if let Some(group) = group {
+    let onto = map.norm.is_none() && !apart;
+    backend.linear(&work.input, map.weight, flat, y, Columns::all(h), onto);
+    if let Some(group) = map.group {
         let operand = &mut work.inner_operand;
         adapter::forward(backend, group, tokens, &work.input, operand, inner, y);
     }
-    if let Some(bias) = layer.down_bias {
+    if let Some(bias) = map.bias {
         backend.add_bias(y, tokens, h, flat, bias);
     }
-    if let Some(weight) = out_norm {
+    if let Some(weight) = map.norm {
         let norm = sizes.norm_at(weight);
         backend.norm_rows(branch, tokens, h, flat, &norm, &mut work.x, true);
     } else if apart {

@@ -99,14 +99,6 @@ pub struct Measured {
 }
 
 impl Measured {
-    /// Whether both recalls are where training may stop.
-    fn reaches(&self, recipe: &Recipe) -> bool {
-        self.recall >= recipe.target_recall
-            && self
-                .prompted
-                .is_none_or(|prompted| prompted >= recipe.target_prompted_recall)
-    }
-
     /// Whether this state is to be preferred: more recall up to the targets, then less divergence.
     fn beats(&self, other: &Self, recipe: &Recipe) -> bool {
         let score = |measured: &Self| {
@@ -353,8 +345,7 @@ impl Embedder {
                 None => {
                     let (running, prompted) = self.items.recall(&self.progress.hits);
                     epoch.is_multiple_of(self.recipe.evaluate_every)
-                        || running >= self.recipe.target_recall
-                            && prompted.is_none_or(|p| p >= self.recipe.target_prompted_recall)
+                        || self.recipe.is_reached(running, prompted)
                 }
             };
             let mut flow = Flow::Continue;
@@ -382,7 +373,7 @@ impl Embedder {
                     }
                 }
                 self.leave_average();
-                if measured.reaches(&self.recipe) {
+                if self.recipe.is_reached(measured.recall, measured.prompted) {
                     self.progress.reached.get_or_insert(epoch);
                 }
                 let event = self.event(0.0, [0.0; 2], 0, Some(measured));

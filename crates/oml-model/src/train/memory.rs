@@ -324,10 +324,11 @@ impl Activations {
 
 /// The tensors of a model.
 fn tensors(checkpoint: &Checkpoint) -> ParameterMap {
-    let tied = checkpoint.config().tie_word_embeddings;
+    let config = checkpoint.config();
+    let head = format!("{}.weight", config.family.names.head);
     let mut map = ParameterMap::default();
     for tensor in checkpoint.tensors() {
-        if !(tied && tensor.name == "lm_head.weight") {
+        if !(config.tie_word_embeddings && tensor.name == head) {
             map.push(tensor.name.clone(), tensor.shape.clone());
         }
     }

@@ -542,6 +542,12 @@ impl Recipe {
         )
     }
 
+    /// Whether training may stop at these recalls, as they are and inside prompts.
+    pub(super) fn is_reached(&self, recall: f64, prompted: Option<f64>) -> bool {
+        recall >= self.target_recall
+            && prompted.is_none_or(|prompted| prompted >= self.target_prompted_recall)
+    }
+
     /// Whether training draws to the base, or goes there for its gradients.
     pub(super) fn needs_base(&self) -> bool {
         self.distance > 0.0 || self.average > 0.0 || self.merge_share > 0.0

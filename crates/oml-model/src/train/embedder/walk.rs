@@ -48,14 +48,17 @@ impl Embedder {
             points.push((sixteenths, measured));
             Ok::<_, EmbedError>(measured)
         };
-        let recipe = self.recipe.clone();
+        let (plain, inside) = (
+            self.recipe.target_recall,
+            self.recipe.target_prompted_recall,
+        );
         let wanted = |target: f64, start: f64, got: f64| got >= start.min(target);
         let holds_there = |got: &Measured| {
-            wanted(recipe.target_recall, start.recall, got.recall)
+            wanted(plain, start.recall, got.recall)
                 && start
                     .prompted
                     .zip(got.prompted)
-                    .is_none_or(|(start, got)| wanted(recipe.target_prompted_recall, start, got))
+                    .is_none_or(|(start, got)| wanted(inside, start, got))
         };
         let (mut fails, mut holds) = (0, 16);
         while holds - fails > 1 {
