@@ -9,7 +9,7 @@ mod family;
 mod rope;
 
 pub use error::ConfigError;
-pub use family::{Family, Names, NormKind};
+pub use family::{ExpertNames, Family, Names, NormKind};
 pub use oml_kernels::Activation;
 pub use rope::RopeScaling;
 
@@ -77,6 +77,10 @@ pub struct ModelConfig {
     /// Tokens that a position sees in each layer, itself included; `None` sees all. From `sliding_window` and what says
     /// which layers have it.
     pub windows: Vec<Option<usize>>,
+    /// Feed-forward blocks of a layer.
+    pub num_local_experts: usize,
+    /// How many of them each token goes through.
+    pub num_experts_per_tok: usize,
     /// Token that begins a text.
     pub bos_token_id: Option<u32>,
     /// Tokens that end an answer: those of `config.json`, then those that only `generation_config.json` names.
@@ -153,6 +157,8 @@ impl ModelConfig {
             final_logit_softcapping: None,
             use_parallel_residual: false,
             windows: vec![None; layers],
+            num_local_experts: 1,
+            num_experts_per_tok: 1,
             bos_token_id: fields.tokens("bos_token_id")?.first().copied(),
             eos_token_ids: fields.tokens("eos_token_id")?,
             pad_token_id: fields.tokens("pad_token_id")?.first().copied(),
@@ -357,10 +363,16 @@ impl ModelConfig {
             maps.push(map(name, rows, hidden, self.attention_bias));
         }
         maps.push(map(names.o, hidden, queries, self.attention_out_bias));
-        for (name, rows) in family.up_parts(inner) {
-            maps.push(map(name, rows, hidden, self.mlp_bias));
+        if let Some(names) = &names.experts {
+            maps.push(map(names.router, self.num_local_experts, hidden, false));
         }
-        maps.push(map(names.down, hidden, inner, self.mlp_bias));
+        for prefix in family.block_prefixes(self.num_local_experts) {
+            let block = |name| format!("{prefix}{name}");
+            for (name, rows) in family.up_parts(inner) {
+                maps.push(map(&block(name), rows, hidden, self.mlp_bias));
+            }
+            maps.push(map(&block(names.down), hidden, inner, self.mlp_bias));
+        }
         let norms = [
             Some(names.attention_norm),
             names.attention_out_norm,

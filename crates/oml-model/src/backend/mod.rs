@@ -8,6 +8,8 @@
 
 mod cpu;
 
+use std::ops::Range;
+
 use oml_kernels::Activation;
 
 use crate::config::NormKind;
@@ -221,6 +223,8 @@ pub trait Backend {
         inputs: usize,
         directions: Directions,
     ) -> Self::Weight;
+    /// `[outputs, inputs]`.
+    fn shape(&self, weight: &Self::Weight) -> [usize; 2];
     /// Copies host values into a buffer.
     fn upload(&mut self, source: &[f32], target: &mut Self::Buffer, offset: usize);
     /// Copies a part of a buffer to the host.
@@ -374,8 +378,27 @@ pub trait Backend {
         dx: &mut Self::Buffer,
         rows: usize,
     );
-    /// Sets the first `length` values to zero.
-    fn clear(&mut self, buffer: &mut Self::Buffer, length: usize);
+    /// `x[t] += Σ factor · y[row]` over `per_row` sources `(row, factor)` of each row t.
+    fn gather_add(
+        &mut self,
+        y: &Self::Buffer,
+        sources: &[(usize, f32)],
+        per_row: usize,
+        width: usize,
+        x: &mut Self::Buffer,
+    );
+    /// `y[r] = factors[r] · y[r]`.
+    fn scale_rows(&mut self, y: &mut Self::Buffer, width: usize, factors: &[f32]);
+    /// `a[r] · b[r]`, on the host.
+    fn row_dots(
+        &mut self,
+        a: &Self::Buffer,
+        b: &Self::Buffer,
+        rows: usize,
+        width: usize,
+    ) -> Vec<f32>;
+    /// Sets these values to zero.
+    fn clear(&mut self, buffer: &mut Self::Buffer, range: Range<usize>);
     /// `y[r] = y[r] ⊙ factors` for every row.
     fn scale_columns(
         &mut self,

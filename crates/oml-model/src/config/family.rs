@@ -7,6 +7,7 @@ mod gemma3_text;
 mod gpt_neox;
 mod llama;
 mod mistral;
+mod mixtral;
 mod phi3;
 mod qwen2;
 mod qwen3;
@@ -58,6 +59,17 @@ pub struct Names {
     pub down: &'static str,
     /// The norm of what the feed-forward block adds.
     pub mlp_out_norm: Option<&'static str>,
+    /// Where a layer's experts are, if it has several feed-forward blocks.
+    pub experts: Option<ExpertNames>,
+}
+
+/// The names around a layer's experts. Their maps follow `{experts}.{number}.`.
+#[derive(Debug)]
+pub struct ExpertNames {
+    /// The map whose largest outputs choose the experts of a token, `[experts, H]`.
+    pub router: &'static str,
+    /// What comes before an expert's number.
+    pub experts: &'static str,
 }
 
 impl Names {
@@ -76,6 +88,7 @@ impl Names {
         up: &["mlp.gate_proj", "mlp.up_proj"],
         down: "mlp.down_proj",
         mlp_out_norm: None,
+        experts: None,
     };
 }
 
@@ -101,13 +114,14 @@ pub struct Family {
 
 impl Family {
     /// Every family, by `model_type`.
-    pub const ALL: [&'static Self; 9] = [
+    pub const ALL: [&'static Self; 10] = [
         &gemma::FAMILY,
         &gemma2::FAMILY,
         &gemma3_text::FAMILY,
         &gpt_neox::FAMILY,
         &llama::FAMILY,
         &mistral::FAMILY,
+        &mixtral::FAMILY,
         &phi3::FAMILY,
         &qwen2::FAMILY,
         &qwen3::FAMILY,
@@ -132,13 +146,27 @@ impl Family {
         (self.read)(fields, config)
     }
 
-    /// The linear maps of a layer as PEFT names them, in the order in which a layer uses them.
+    /// The linear maps of a layer as PEFT names them, in the order in which a layer uses them. Experts and routers get no
+    /// adapters: in transformers these are no linear maps.
     pub fn target_modules(&self) -> Vec<&'static str> {
         let Names {
             qkv, o, up, down, ..
         } = self.names;
-        let maps = qkv.iter().chain([&o]).chain(up).chain([&down]);
-        maps.map(|name| module(name)).collect()
+        let mut maps: Vec<_> = qkv.iter().chain([&o]).collect();
+        if self.names.experts.is_none() {
+            maps.extend(up.iter().chain([&down]));
+        }
+        maps.into_iter().map(|name| module(name)).collect()
+    }
+
+    /// What comes before the maps of each of a layer's feed-forward blocks, after the layer's own prefix.
+    pub(crate) fn block_prefixes(&self, experts: usize) -> Vec<String> {
+        match &self.names.experts {
+            None => vec![String::new()],
+            Some(names) => (0..experts)
+                .map(|n| format!("{}.{n}.", names.experts))
+                .collect(),
+        }
     }
 
     /// The parts of the map to queries, keys and values, with their outputs.

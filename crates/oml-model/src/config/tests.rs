@@ -166,7 +166,8 @@ fn gemma_3_has_two_sets_of_frequencies() {
     );
 }
 
-const FAMILIES: &str = "gemma, gemma2, gemma3_text, gpt_neox, llama, mistral, phi3, qwen2, qwen3";
+const FAMILIES: &str =
+    "gemma, gemma2, gemma3_text, gpt_neox, llama, mistral, mixtral, phi3, qwen2, qwen3";
 
 #[test]
 fn every_fault_has_its_message() {
@@ -269,8 +270,8 @@ fn every_fault_has_its_message() {
             "partial_rotary_factor: expected 1, got 0.5",
         ),
         (
-            json!({"model_type": "mixtral"}),
-            "model_type: expected one of {FAMILIES}, got mixtral",
+            json!({"model_type": "mamba"}),
+            "model_type: expected one of {FAMILIES}, got mamba",
         ),
         (
             json!({"model_type": "gemma2", "architectures": null, "layer_types": ["full_attention"]}),
@@ -293,6 +294,10 @@ fn every_fault_has_its_message() {
             json!({"model_type": "gemma3_text", "architectures": null, "rope_parameters": {
                 "sliding_attention": {"rope_type": "linear", "factor": 2}}}),
             "rope_parameters.sliding_attention: expected the default type, got another",
+        ),
+        (
+            json!({"model_type": "mixtral", "architectures": null, "num_local_experts": 4, "num_experts_per_tok": 5}),
+            "num_experts_per_tok: expected a whole number from 1 to 4, got 5",
         ),
         (
             json!({"model_type": "phi3", "architectures": null, "partial_rotary_factor": 0.4}),

@@ -132,11 +132,12 @@ impl<B: Backend> Adapters<B> {
                 let mut group = |inputs: usize, maps: &[(&str, usize)]| {
                     group(backend, &mut map, spec, &prefix, inputs, maps)
                 };
+                let is_dense = names.experts.is_none();
                 LayerAdapters {
                     qkv: group(h, &qkv),
                     o: group(q, &[(names.o, h)]),
-                    gate_up: group(h, &up),
-                    down: group(i, &[(names.down, h)]),
+                    gate_up: is_dense.then(|| group(h, &up)).flatten(),
+                    down: is_dense.then(|| group(i, &[(names.down, h)])).flatten(),
                 }
             })
             .collect();

@@ -2,32 +2,35 @@
 //!
 //! Gradients go into one flat buffer of the shape of what is trained: all weights, or the adapters where there are any.
 
+mod linear;
+mod sink;
+
 use super::{
-    Adapters, Batch, Decoder, Layer, Sizes, Trained,
-    adapter::Adapted,
+    Adapters, Batch, Decoder, Layer, Sizes,
+    experts::ExpertWork,
     forward::{LayerSaves, ensure},
-    trained::TrainedRows,
 };
-use crate::backend::{
-    Backend, Columns, Layout, Role, RopeTable, RowLoss, Target, Teacher, Upstream,
-};
+use crate::backend::{Backend, Columns, Layout, Role, RopeTable, RowLoss, Teacher, Upstream};
+pub(super) use linear::linear_backward;
+use linear::{adapter_backward, before_magnitudes, magnitude_backward};
+use sink::{Places, Sink};
 
 /// Working memory of a backward pass.
 pub(super) struct BackwardWork<B: Backend> {
     /// Gradient of the residual stream, `[T, H]`; above the last layer's attention `[R, H]`.
-    dx: B::Buffer,
+    pub(super) dx: B::Buffer,
     /// Gradient of what a half of a layer adds before it is normed, where it is, `[T, H]`.
     d_branch: B::Buffer,
     /// Gradient of a norm's output, `[T, H]`.
-    d_norm: B::Buffer,
+    pub(super) d_norm: B::Buffer,
     /// Gradient of QKV before rotation, `[T, qkv_width]`.
     d_qkv: B::Buffer,
     /// Gradient of the attention's output, `[T, query_width]`, with room to change places with `d_qkv`.
     d_attended: B::Buffer,
     /// Gradient of gate and up, `[T, 2·I]`, where more than one product reads it.
-    d_gate_up: B::Buffer,
+    pub(super) d_gate_up: B::Buffer,
     /// Gradient of the activation, `[T, I]`.
-    d_act: B::Buffer,
+    pub(super) d_act: B::Buffer,
     /// Gradient of the picked hidden rows, `[R, H]`.
     d_hidden: B::Buffer,
     /// Gradient of `A·x`.
@@ -35,8 +38,9 @@ pub(super) struct BackwardWork<B: Backend> {
     /// Gradient of what a map gives before its magnitudes, where the gradient after them is still needed.
     scaled: B::Buffer,
     /// A linear map's input for its weight gradient.
-    input: B::Operand,
+    pub(super) input: B::Operand,
     inner: B::Operand,
+    pub(super) experts: ExpertWork<B>,
 }
 
 impl<B: Backend> BackwardWork<B> {
@@ -55,6 +59,7 @@ impl<B: Backend> BackwardWork<B> {
             scaled: empty(),
             input: backend.operand(Role::WeightGradient),
             inner: backend.operand(Role::WeightGradient),
+            experts: ExpertWork::new(backend),
         }
     }
 
@@ -72,70 +77,6 @@ impl<B: Backend> BackwardWork<B> {
         }
         if sizes.family.names.attention_out_norm.is_some() {
             ensure(backend, &mut self.d_branch, tokens * sizes.hidden);
-        }
-    }
-}
-
-/// Where gradients go: a flat buffer, whether to add to it, and which of the weights have a place in it.
-struct Sink<'a, B: Backend> {
-    buffer: &'a mut B::Buffer,
-    accumulate: bool,
-    weights: Places<'a>,
-}
-
-/// The weights that have gradients.
-#[derive(Clone, Copy)]
-enum Places<'a> {
-    All,
-    /// Adapters are trained instead.
-    None,
-    Some(&'a Trained),
-}
-
-impl<B: Backend> Sink<'_, B> {
-    fn at(&mut self, offset: usize) -> Target<'_, B::Buffer> {
-        Target {
-            buffer: self.buffer,
-            offset,
-            accumulate: self.accumulate,
-        }
-    }
-
-    /// The trained ones of a weight's rows.
-    fn rows(&self, offset: usize, rows: usize, width: usize) -> Vec<TrainedRows> {
-        match self.weights {
-            Places::None => Vec::new(),
-            Places::Some(trained) => trained.rows(offset, rows, width).collect(),
-            Places::All => vec![TrainedRows {
-                first: 0,
-                count: rows,
-                at: offset,
-            }],
-        }
-    }
-
-    /// The place of a tensor that is trained as a whole or not at all. What a norm has behind its weight is trained with it.
-    fn whole(&mut self, offset: usize, length: usize) -> Option<Target<'_, B::Buffer>> {
-        let rows = self.rows(offset, length, 1);
-        rows.first().map(|rows| self.at(rows.at))
-    }
-
-    /// The gradient of the trained ones of `width` biases.
-    fn bias(
-        &mut self,
-        backend: &mut B,
-        dy: &B::Buffer,
-        tokens: usize,
-        width: usize,
-        bias: Option<usize>,
-    ) {
-        let Some(offset) = bias else { return };
-        for part in self.rows(offset, width, 1) {
-            let columns = Columns {
-                offset: part.first,
-                stride: width,
-            };
-            backend.add_bias_backward(dy, tokens, part.count, columns, self.at(part.at));
         }
     }
 }
@@ -229,7 +170,7 @@ impl<B: Backend> Decoder<B> {
         );
 
         let rows = batch.picked.len();
-        backend.clear(&mut work.dx, rows * h);
+        backend.clear(&mut work.dx, 0..rows * h);
         let d_norm = sink.whole(weights.final_norm, h);
         backend.norm_backward(
             &forward.x,
@@ -270,7 +211,7 @@ impl<B: Backend> Decoder<B> {
         }
         if sink.whole(embedding, table).is_some() {
             if weights.head.is_some() && !accumulate {
-                backend.clear(sink.buffer, table);
+                backend.clear(sink.buffer, 0..table);
             }
             let (ids, scale) = (&batch.ids, sizes.embedding_scale);
             backend.embed_backward(ids, h, &work.dx, scale, sink.buffer, embedding);
@@ -279,17 +220,17 @@ impl<B: Backend> Decoder<B> {
     }
 }
 
-struct LayerBackward<'a, 'b, B: Backend> {
-    backend: &'a mut B,
-    layer: &'a Layer<B>,
+pub(super) struct LayerBackward<'a, 'b, B: Backend> {
+    pub(super) backend: &'a mut B,
+    pub(super) layer: &'a Layer<B>,
     n: usize,
-    flat: &'a B::Buffer,
+    pub(super) flat: &'a B::Buffer,
     adapters: Option<&'a Adapters<B>>,
-    sizes: &'a Sizes,
-    saves: &'a LayerSaves<B>,
-    work: &'a mut BackwardWork<B>,
-    sink: &'a mut Sink<'b, B>,
-    tokens: usize,
+    pub(super) sizes: &'a Sizes,
+    pub(super) saves: &'a LayerSaves<B>,
+    pub(super) work: &'a mut BackwardWork<B>,
+    pub(super) sink: &'a mut Sink<'b, B>,
+    pub(super) tokens: usize,
 }
 
 impl<B: Backend> LayerBackward<'_, '_, B> {
@@ -300,7 +241,7 @@ impl<B: Backend> LayerBackward<'_, '_, B> {
         };
         let (h, tokens) = (self.sizes.hidden, self.tokens);
         let work = &mut *self.work;
-        self.backend.clear(&mut work.d_branch, tokens * h);
+        self.backend.clear(&mut work.d_branch, 0..tokens * h);
         self.backend.norm_backward(
             branch(self.saves),
             tokens,
@@ -315,6 +256,11 @@ impl<B: Backend> LayerBackward<'_, '_, B> {
 
     /// Backward of `x += D · activation(GU · norm(x))`; `dx` goes from the gradient after it to the gradient before it.
     fn mlp(&mut self) {
+        let layer = self.layer;
+        if let Some(router) = &layer.router {
+            return self.experts(router);
+        }
+        let mlp = &layer.mlps[0];
         self.out_norm(self.layer.mlp_out_norm, |saves| &saves.mlp_out);
         let (h, i, tokens) = (self.sizes.hidden, self.sizes.intermediate, self.tokens);
         let Self {
@@ -338,15 +284,15 @@ impl<B: Backend> LayerBackward<'_, '_, B> {
 
         backend.activate(&saves.gate_up, tokens, i, gate, &mut work.input);
         let all = Columns::all(h);
-        sink.bias(*backend, d_out, tokens, h, layer.down_bias);
+        sink.bias(*backend, d_out, tokens, h, mlp.down_bias);
         let group = adapters.and_then(|a| a.group(*n, |l| l.down.as_ref()));
         let (u, scaled) = (&saves.outputs[3], &mut work.scaled);
         let dy = before_magnitudes(*backend, group, tokens, d_out, u, scaled, sink);
         linear_backward(
             *backend,
-            (dy, [h, i]),
+            (dy, all),
             tokens,
-            (&layer.down, layer.down_offset),
+            (&mlp.down, mlp.down_offset),
             flat,
             (&mut work.d_act, Columns::all(i), false),
             &work.input,
@@ -367,11 +313,11 @@ impl<B: Backend> LayerBackward<'_, '_, B> {
         }
         let norm = sizes.norm_at(layer.mlp_norm);
         backend.norm(&saves.middle, tokens, h, flat, &norm, &mut work.input);
-        let trained = sink.rows(layer.gate_up_offset, width, h);
+        let trained = sink.rows(mlp.gate_up_offset, width, h);
         let is_whole = trained.first().is_none_or(|rows| rows.count == width);
         let d_input = (&mut work.d_norm, all, false);
         let group = adapters.and_then(|a| a.group(*n, |l| l.gate_up.as_ref()));
-        let bias = layer.gate_up_bias;
+        let bias = mlp.gate_up_bias;
         let has_d_bias = bias.is_some_and(|bias| !sink.rows(bias, width, 1).is_empty());
         if is_whole && !has_d_bias && group.is_none() {
             let dy = Upstream::Activated {
@@ -381,7 +327,7 @@ impl<B: Backend> LayerBackward<'_, '_, B> {
             };
             let d_weight = trained.first().map(|rows| (&work.input, sink.at(rows.at)));
             let d_input = Some(d_input);
-            backend.linear_backward(dy, tokens, &layer.gate_up, flat, d_input, d_weight);
+            backend.linear_backward(dy, tokens, &mlp.gate_up, flat, d_input, d_weight);
         } else {
             let dy = &mut work.d_gate_up;
             ensure(*backend, dy, tokens * width);
@@ -390,9 +336,9 @@ impl<B: Backend> LayerBackward<'_, '_, B> {
             magnitude_backward(*backend, group, tokens, dy, &saves.outputs[2], sink);
             linear_backward(
                 *backend,
-                (dy, [width, h]),
+                (dy, Columns::all(width)),
                 tokens,
-                (&layer.gate_up, layer.gate_up_offset),
+                (&mlp.gate_up, mlp.gate_up_offset),
                 flat,
                 d_input,
                 &work.input,
@@ -451,7 +397,7 @@ impl<B: Backend> LayerBackward<'_, '_, B> {
         let dy = before_magnitudes(*backend, group, tokens, d_out, u, scaled, sink);
         linear_backward(
             *backend,
-            (dy, [h, query]),
+            (dy, Columns::all(h)),
             tokens,
             (&layer.o, layer.o_offset),
             flat,
@@ -544,7 +490,7 @@ impl<B: Backend> LayerBackward<'_, '_, B> {
         );
         linear_backward(
             *backend,
-            (&work.d_qkv, [width, h]),
+            (&work.d_qkv, Columns::all(width)),
             tokens,
             (&layer.qkv, layer.qkv_offset),
             flat,
@@ -577,142 +523,4 @@ impl<B: Backend> LayerBackward<'_, '_, B> {
             d_norm,
         );
     }
-}
-
-/// All columns of a gradient of this width.
-fn rows<B: Backend>(buffer: &B::Buffer, width: usize) -> Upstream<'_, B> {
-    Upstream::Rows {
-        buffer,
-        columns: Columns::all(width),
-        scale: 1.0,
-    }
-}
-
-/// Backward of `y = W·x`: the input's gradient, and the gradient of the trained ones of W's `outputs` rows.
-#[allow(clippy::too_many_arguments)]
-fn linear_backward<B: Backend>(
-    backend: &mut B,
-    (dy, [outputs, inputs]): (&B::Buffer, [usize; 2]),
-    tokens: usize,
-    (weight, offset): (&B::Weight, usize),
-    flat: &B::Buffer,
-    d_input: (&mut B::Buffer, Columns, bool),
-    x: &B::Operand,
-    sink: &mut Sink<'_, B>,
-) {
-    let trained = sink.rows(offset, outputs, inputs);
-    if let [TrainedRows { count, at, .. }] = trained[..]
-        && count == outputs
-    {
-        let d_weight = Some((x, sink.at(at)));
-        let dy = rows(dy, outputs);
-        backend.linear_backward(dy, tokens, weight, flat, Some(d_input), d_weight);
-        return;
-    }
-    backend.linear_backward(rows(dy, outputs), tokens, weight, flat, Some(d_input), None);
-    for part in trained {
-        let own = backend.weight_at(0, part.count, inputs);
-        let dy = Upstream::Rows {
-            buffer: dy,
-            columns: Columns {
-                offset: part.first,
-                stride: outputs,
-            },
-            scale: 1.0,
-        };
-        let d_weight = Some((x, sink.at(part.at)));
-        backend.linear_backward(dy, tokens, &own, flat, None, d_weight);
-    }
-}
-
-/// Backward of `y += scale · B·(A·x)`: adds to `dx`, and writes the gradients of A and B.
-#[allow(clippy::too_many_arguments)]
-fn adapter_backward<B: Backend>(
-    backend: &mut B,
-    (group, flat, scale): Adapted<'_, B>,
-    tokens: usize,
-    dy: &B::Buffer,
-    x: &B::Operand,
-    (operand, inner, d_inner): (&mut B::Operand, &B::Buffer, &mut B::Buffer),
-    dx: &mut B::Buffer,
-    sink: &mut Sink<'_, B>,
-) {
-    let rank = group.inner / group.parts.len();
-    for part in &group.parts {
-        let own = Columns {
-            offset: part.inner,
-            stride: group.inner,
-        };
-        let out = Columns {
-            offset: part.at,
-            stride: group.outputs,
-        };
-        backend.operand_from(inner, tokens, rank, own, 1.0, &mut [&mut *operand]);
-        let dy = Upstream::Rows {
-            buffer: dy,
-            columns: out,
-            scale,
-        };
-        backend.linear_backward(
-            dy,
-            tokens,
-            &part.b,
-            flat,
-            Some((d_inner, own, false)),
-            Some((operand, sink.at(part.b_offset))),
-        );
-    }
-    backend.linear_backward(
-        rows(d_inner, group.inner),
-        tokens,
-        &group.a,
-        flat,
-        Some((dx, Columns::all(group.inputs), true)),
-        Some((x, sink.at(group.a_offset))),
-    );
-}
-
-/// As [`magnitude_backward`] where `d_out` is still read by others: what it becomes is in `scaled`, or is `d_out` where nothing changes it.
-fn before_magnitudes<'a, B: Backend>(
-    backend: &mut B,
-    group: Option<Adapted<'_, B>>,
-    tokens: usize,
-    d_out: &'a B::Buffer,
-    u: &B::Buffer,
-    scaled: &'a mut B::Buffer,
-    sink: &mut Sink<'_, B>,
-) -> &'a B::Buffer {
-    let Some((own, ..)) = group.filter(|(group, ..)| group.magnitudes.is_some()) else {
-        return d_out;
-    };
-    let length = tokens * own.outputs;
-    ensure(backend, scaled, length);
-    backend.copy(d_out, length, scaled);
-    magnitude_backward(backend, group, tokens, scaled, u, sink);
-    scaled
-}
-
-/// Backward of `y = m/‖V‖ ⊙ u`, ‖V‖ being a constant: writes the gradient of m, and takes `dy` to the gradient of u. Nothing without magnitudes.
-fn magnitude_backward<B: Backend>(
-    backend: &mut B,
-    group: Option<Adapted<'_, B>>,
-    tokens: usize,
-    dy: &mut B::Buffer,
-    u: &B::Buffer,
-    sink: &mut Sink<'_, B>,
-) {
-    let Some((group, ..)) = group else { return };
-    let Some(magnitudes) = &group.magnitudes else {
-        return;
-    };
-    for part in &group.parts {
-        let columns = Columns {
-            offset: part.at,
-            stride: group.outputs,
-        };
-        let target = sink.at(part.magnitude_offset);
-        let norms = &magnitudes.inverse_norms;
-        backend.column_dots(dy, u, tokens, part.outputs, columns, norms, target);
-    }
-    backend.scale_columns(dy, tokens, group.outputs, &magnitudes.factors);
 }

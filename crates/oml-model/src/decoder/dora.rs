@@ -41,11 +41,12 @@ fn groups<'a, B: Backend>(
         gate_up,
         down,
     } = adapters;
+    let mlp = &layer.mlps[0]; // experts have no adapters
     [
         (qkv, &layer.qkv),
         (o, &layer.o),
-        (gate_up, &layer.gate_up),
-        (down, &layer.down),
+        (gate_up, &mlp.gate_up),
+        (down, &mlp.down),
     ]
     .into_iter()
     .filter_map(|(group, weight)| Some((group.as_mut()?, weight)))

@@ -3,6 +3,7 @@
 use super::{
     Adapters, Batch, Cache, Decoder, Layer, Sizes,
     adapter::{self, Adapted},
+    experts::{self, ExpertSaves, ExpertWork},
 };
 use crate::backend::{Backend, CachedRows, Columns, Layout, Role, RopeTable};
 
@@ -12,7 +13,7 @@ pub(super) struct ForwardWork<B: Backend> {
     /// Residual stream, `[T, H]`; after the last layer's attention only the picked rows, `[R, H]`.
     pub(super) x: B::Buffer,
     /// Normed rows, then activations.
-    input: B::Operand,
+    pub(super) input: B::Operand,
     /// `[T, (heads + 2·kv_heads)·head_dim]`.
     qkv: B::Buffer,
     /// `[T, heads·head_dim]`, with room to change places with `qkv`.
@@ -28,6 +29,7 @@ pub(super) struct ForwardWork<B: Backend> {
     /// `A·x` of adapters.
     inner: B::Buffer,
     inner_operand: B::Operand,
+    pub(super) experts: ExpertWork<B>,
 }
 
 /// What the backward pass needs of one layer.
@@ -50,6 +52,8 @@ pub(super) struct LayerSaves<B: Backend> {
     pub(super) inner: [B::Buffer; 4],
     /// What the four groups give before their magnitudes, `[T, outputs]`, where they have some.
     pub(super) outputs: [B::Buffer; 4],
+    /// The same of experts, in place of gate and up.
+    pub(super) experts: ExpertSaves<B>,
 }
 
 impl<B: Backend> LayerSaves<B> {
@@ -89,6 +93,7 @@ impl<B: Backend> ForwardWork<B> {
             hidden: empty(),
             inner: empty(),
             inner_operand: backend.operand(role),
+            experts: ExpertWork::new(backend),
         }
     }
 
@@ -147,6 +152,7 @@ impl<B: Backend> LayerSaves<B> {
             gate_up: backend.compact(),
             inner: std::array::from_fn(|_| backend.buffer(0)),
             outputs: std::array::from_fn(|_| backend.buffer(0)),
+            experts: ExpertSaves::new(backend),
         }
     }
 
@@ -471,8 +477,14 @@ fn mlp_part<B: Backend>(
     work: &mut ForwardWork<B>,
     mut saves: Option<&mut LayerSaves<B>>,
 ) {
+    if let Some((router, _)) = &layer.router {
+        let saves = saves.map(|s| &mut s.experts);
+        experts::forward(backend, layer, router, flat, sizes, tokens, work, saves);
+        return;
+    }
     let (h, i) = (sizes.hidden, sizes.intermediate);
     let width = sizes.gate.inputs(i);
+    let mlp = &layer.mlps[0];
 
     let norm = sizes.norm_at(layer.mlp_norm);
     backend.norm(&work.x, tokens, h, flat, &norm, &mut work.input);
@@ -486,26 +498,26 @@ fn mlp_part<B: Backend>(
         None => (&mut work.gate_up, (&mut work.inner, None)),
     };
     let group = adapters.and_then(|a| a.group(n, |l| l.gate_up.as_ref()));
-    if layer.gate_up_bias.is_none() && group.is_none() {
-        backend.linear_compact(&work.input, &layer.gate_up, flat, gate_up);
+    if mlp.gate_up_bias.is_none() && group.is_none() {
+        backend.linear_compact(&work.input, &mlp.gate_up, flat, gate_up);
     } else {
         let wide = &mut work.wide;
         ensure(backend, wide, tokens * width);
         let columns = Columns::all(width);
-        backend.linear(&work.input, &layer.gate_up, flat, wide, columns, false);
+        backend.linear(&work.input, &mlp.gate_up, flat, wide, columns, false);
         if let Some(group) = group {
             let operand = &mut work.inner_operand;
             adapter::forward(backend, group, tokens, &work.input, operand, inner, wide);
         }
-        if let Some(bias) = layer.gate_up_bias {
+        if let Some(bias) = mlp.gate_up_bias {
             backend.add_bias(wide, tokens, width, flat, bias);
         }
         backend.round(wide, tokens, width, gate_up);
     }
     backend.activate(gate_up, tokens, i, sizes.gate, &mut work.input);
     let map = Added {
-        weight: &layer.down,
-        bias: layer.down_bias,
+        weight: &mlp.down,
+        bias: mlp.down_bias,
         norm: layer.mlp_out_norm,
         group: adapters.and_then(|a| a.group(n, |l| l.down.as_ref())),
     };

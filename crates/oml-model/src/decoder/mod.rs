@@ -7,8 +7,8 @@
 //! logits = E_out · norm(x[picked])                      [R, V]
 //! ```
 //! So it is in Llama (arXiv 2302.13971). A [`Family`] may norm the heads of Q and K before they are rotated, norm what
-//! a half of a layer adds, let both halves read the stream before the layer, cap scores and logits, and let a layer
-//! see only a window.
+//! a half of a layer adds, let both halves read the stream before the layer, cap scores and logits, let a layer see only a
+//! window, and have several feed-forward blocks of which a router chooses (`experts`).
 //!
 //! Sequences are packed, not padded; behind the last layer's attention only the picked rows go on. The backward pass
 //! keeps x, the rotated QKV, the attention's output and GU of each layer and recomputes norms and activations while they
@@ -19,6 +19,7 @@ mod backward;
 mod batch;
 mod cache;
 mod dora;
+mod experts;
 mod forward;
 mod trained;
 mod weights;
@@ -27,7 +28,7 @@ pub use adapter::{ALL_LINEAR, AdapterSpec, Adapters};
 pub use batch::{Batch, TrainingSequence, groups};
 pub use cache::Cache;
 pub use trained::Trained;
-pub use weights::{Layer, LoadError, Mode, ParameterInfo, ParameterMap, Weights};
+pub use weights::{Layer, LoadError, Mlp, Mode, ParameterInfo, ParameterMap, Weights};
 
 use oml_kernels::AttentionShape;
 
@@ -46,6 +47,10 @@ pub struct Sizes {
     pub hidden: usize,
     /// I.
     pub intermediate: usize,
+    /// Feed-forward blocks of a layer.
+    pub experts: usize,
+    /// How many of them a token goes through.
+    pub experts_per_token: usize,
     /// V.
     pub vocabulary: usize,
     /// Number of layers.
@@ -81,6 +86,8 @@ impl Sizes {
         Self {
             hidden: config.hidden_size,
             intermediate: config.intermediate_size,
+            experts: config.num_local_experts,
+            experts_per_token: config.num_experts_per_tok,
             vocabulary: config.vocab_size,
             layers: config.num_hidden_layers,
             heads: Heads { shape },

@@ -2,8 +2,9 @@
 //!
 //! Trainable weights lie in one flat f32 buffer in the order below, Q, K and V (and gate and up) adjacent so that they are one product:
 //! embedding, then per layer norm₁, q, k, v, their biases, the heads' norms, o, its bias, the norm of what attention adds, norm₂, gate, up,
-//! their biases, down, its bias, the norm of what it adds; final norm; head if untied. A norm's bias follows its weight. What a family does
-//! not have is left out, and what it keeps in one tensor (Q, K and V; gate and up) stays one, in its own order.
+//! their biases, down, its bias, the norm of what it adds; final norm; head if untied. A norm's bias follows its weight. Where a layer has
+//! experts, its router comes first and then gate, up and down of each. What a family does not have is left out, and what it keeps in one
+//! tensor (Q, K and V; gate and up) stays one, in its own order.
 //! Frozen weights are packed, and the flat buffer holds only norms and biases.
 
 use std::ops::Range;
@@ -113,6 +114,16 @@ pub struct Layer<B: Backend> {
     pub attention_out_norm: Option<usize>,
     /// Weight of the norm before the MLP, `[H]`.
     pub mlp_norm: usize,
+    /// What chooses among several MLPs, `[experts, H]`, and where its gradient goes when it is trained.
+    pub router: Option<(B::Weight, usize)>,
+    /// The MLP, or the experts.
+    pub mlps: Vec<Mlp<B>>,
+    /// Weight of the norm of what the MLP adds, `[H]`.
+    pub mlp_out_norm: Option<usize>,
+}
+
+/// A feed-forward block.
+pub struct Mlp<B: Backend> {
     /// Gate and up, `[2·I, H]`, or without a gate `[I, H]`.
     pub gate_up: B::Weight,
     /// Where its gradient goes when it is trained.
@@ -125,8 +136,6 @@ pub struct Layer<B: Backend> {
     pub down_offset: usize,
     /// Its bias.
     pub down_bias: Option<usize>,
-    /// Weight of the norm of what the MLP adds, `[H]`.
-    pub mlp_out_norm: Option<usize>,
 }
 
 /// All weights of a decoder.
@@ -169,8 +178,9 @@ impl<B: Backend> Weights<B> {
         let q = config.num_attention_heads * config.head_dim;
         let kv = config.num_key_value_heads * config.head_dim;
         let qkv = config.family.qkv_parts(q, kv);
-        let up = config.family.up_parts(config.intermediate_size);
-        let (o, down) = ([(names.o, h)], [(names.down, h)]);
+        let experts = config.num_local_experts;
+        let blocks = config.family.block_prefixes(experts);
+        let o = [(names.o, h)];
         let embedding = loader.matrix(names.embedding, &vocabulary, h)?;
         let mut layers = Vec::with_capacity(config.num_hidden_layers);
         for (n, window) in config.windows.iter().enumerate() {
@@ -196,12 +206,17 @@ impl<B: Backend> Weights<B> {
                 o_bias: loader.biases(config.attention_out_bias, &layer, &o)?,
                 attention_out_norm: loader.out_norm(&layer, names.attention_out_norm, h)?,
                 mlp_norm: loader.norm(&format!("{layer}{}", names.mlp_norm), h)?,
-                gate_up_offset: loader.flat.len(),
-                gate_up: loader.matrix(&layer, &up, h)?,
-                gate_up_bias: loader.biases(config.mlp_bias, &layer, &up)?,
-                down_offset: loader.flat.len(),
-                down: loader.matrix(&layer, &down, config.intermediate_size)?,
-                down_bias: loader.biases(config.mlp_bias, &layer, &down)?,
+                router: match &names.experts {
+                    None => None,
+                    Some(names) => {
+                        let (offset, rows) = (loader.flat.len(), [(names.router, experts)]);
+                        Some((loader.matrix(&layer, &rows, h)?, offset))
+                    }
+                },
+                mlps: blocks
+                    .iter()
+                    .map(|block| loader.mlp(&format!("{layer}{block}")))
+                    .collect::<Result<_, _>>()?,
                 mlp_out_norm: loader.out_norm(&layer, names.mlp_out_norm, h)?,
             });
         }
@@ -265,6 +280,22 @@ impl<B: Backend> Loader<'_, B> {
     ) -> Result<Option<usize>, LoadError> {
         name.map(|name| self.norm(&format!("{layer}{name}"), width))
             .transpose()
+    }
+
+    /// The feed-forward block with this prefix.
+    fn mlp(&mut self, prefix: &str) -> Result<Mlp<B>, LoadError> {
+        let config = self.checkpoint.config();
+        let (h, i) = (config.hidden_size, config.intermediate_size);
+        let up = config.family.up_parts(i);
+        let down = [(config.family.names.down, h)];
+        Ok(Mlp {
+            gate_up_offset: self.flat.len(),
+            gate_up: self.matrix(prefix, &up, h)?,
+            gate_up_bias: self.biases(config.mlp_bias, prefix, &up)?,
+            down_offset: self.flat.len(),
+            down: self.matrix(prefix, &down, i)?,
+            down_bias: self.biases(config.mlp_bias, prefix, &down)?,
+        })
     }
 
     fn biases(

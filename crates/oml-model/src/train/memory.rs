@@ -300,13 +300,22 @@ impl Activations {
         let rank = recipe.lora_rank as u64;
         let dora = u64::from(recipe.use_dora);
         let wide = h.max(i).max(query);
+        // Pairs of a token and an expert have rows of their own.
+        let pairs = sizes.experts_per_token as u64;
+        let rows = |count: u64| match sizes.family.names.experts {
+            Some(_) => 4 * h * (1 + count * pairs),
+            None => 0,
+        };
 
         let layer = 4 * 2 * h
-            + packed * (qkv + query + 2 * i)
+            + packed * (qkv + query + 2 * i * pairs)
+            + rows(1)
             + 4 * 4 * 3 * rank
             + dora * (qkv + 2 * h + 2 * i) * 4;
-        let below = 4 * (2 * h + 2 * qkv) + packed * wide + adapted * (4 * 2 * i + 12 * rank);
-        let backward = 4 * (3 * h + 2 * qkv + i)
+        let below =
+            4 * (2 * h + 2 * qkv) + packed * wide + adapted * (4 * 2 * i + 12 * rank) + rows(2);
+        let backward = 4 * (3 * h + 2 * qkv + i * pairs)
+            + rows(3)
             + adapted * 4 * 2 * i
             + packed * (wide + 2 * (2 * i).max(qkv));
         let picked = (chosen * run.response + benign * recipe.benign_length) as u64;
@@ -315,7 +324,7 @@ impl Activations {
         Self {
             training: t * (sizes.layers as u64 * layer + below + backward)
                 + packed * (2 - adapted) * rows * config.vocab_size as u64,
-            forward: forward * (below + packed * 2 * i),
+            forward: forward * (below + packed * 2 * i * pairs),
             packed_weight: (1 - adapted) * 2 * packed * table.max(2 * i * h),
             logits: 4 * rows * config.vocab_size as u64 * if benign > 0 { 2 } else { 1 },
         }

@@ -86,7 +86,7 @@ fn every_fault_of_a_folder_has_its_message() {
     );
     assert_eq!(
         fault(|folder| set_config(folder, "model_type", json!("mamba"))),
-        "config.json: model_type: expected one of gemma, gemma2, gemma3_text, gpt_neox, llama, mistral, phi3, qwen2, qwen3, got mamba"
+        "config.json: model_type: expected one of gemma, gemma2, gemma3_text, gpt_neox, llama, mistral, mixtral, phi3, qwen2, qwen3, got mamba"
     );
     assert_eq!(
         fault(|folder| fs::remove_file(folder.join("model.safetensors")).unwrap()),

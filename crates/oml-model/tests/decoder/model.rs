@@ -14,7 +14,7 @@ use oml_model::{
 };
 
 /// Every tiny model.
-pub(crate) const FOLDERS: [&str; 17] = [
+pub(crate) const FOLDERS: [&str; 18] = [
     "gemma",
     "gemma2",
     "gemma3",
@@ -28,6 +28,7 @@ pub(crate) const FOLDERS: [&str; 17] = [
     "llama-wide-heads",
     "mistral",
     "mistral-window",
+    "mixtral",
     "phi3",
     "qwen2",
     "qwen2-windows",

@@ -12,6 +12,8 @@ mod norm;
 mod sums;
 mod weight;
 
+use std::ops::Range;
+
 use oml_kernels::{
     AdafactorStep, AdamWStep, Floats, Form, Isa, MomentBlock, Packed, Pool, QUANTISED_BLOCK,
     SgdStep, adamw, adamw8bit, dot, for_each_chunk, for_each_chunk2, for_each_chunk3, matmul, pack,
@@ -125,6 +127,11 @@ impl Backend for Cpu {
         targets.extend(backward.as_mut());
         pack(&self.pool, values, outputs, inputs, inputs, &mut targets);
         Weight::Frozen { forward, backward }
+    }
+
+    fn shape(&self, weight: &Weight) -> [usize; 2] {
+        let (outputs, inputs) = weight.shape();
+        [outputs, inputs]
     }
 
     fn upload(&mut self, source: &[f32], target: &mut Floats, offset: usize) {
@@ -418,7 +425,7 @@ impl Backend for Cpu {
         dx: &mut Floats,
         rows: usize,
     ) {
-        self.clear(dx, rows * width);
+        self.clear(dx, 0..rows * width);
         for (dy, row) in dy.chunks(width).zip(picked) {
             for (dx, dy) in dx[row * width..][..width].iter_mut().zip(dy) {
                 *dx += dy;
@@ -426,8 +433,44 @@ impl Backend for Cpu {
         }
     }
 
-    fn clear(&mut self, buffer: &mut Floats, length: usize) {
-        for_each_chunk(&self.pool, &mut buffer[..length], SWEEP, |_, block| {
+    fn gather_add(
+        &mut self,
+        y: &Floats,
+        sources: &[(usize, f32)],
+        per_row: usize,
+        width: usize,
+        x: &mut Floats,
+    ) {
+        let x = &mut x[..sources.len() / per_row * width];
+        for_each_chunk(&self.pool, x, width, |t, x| {
+            for (row, factor) in &sources[t * per_row..][..per_row] {
+                for (x, y) in x.iter_mut().zip(&y[row * width..]) {
+                    *x += factor * y;
+                }
+            }
+        });
+    }
+
+    fn scale_rows(&mut self, y: &mut Floats, width: usize, factors: &[f32]) {
+        let y = &mut y[..factors.len() * width];
+        for_each_chunk(&self.pool, y, width, |r, y| {
+            y.iter_mut().for_each(|y| *y *= factors[r]);
+        });
+    }
+
+    fn row_dots(&mut self, a: &Floats, b: &Floats, rows: usize, width: usize) -> Vec<f32> {
+        let (isa, mut dots) = (self.isa, vec![0.0; rows]);
+        for_each_chunk(&self.pool, &mut dots, ROWS, |i, dots| {
+            for (j, value) in dots.iter_mut().enumerate() {
+                let at = (i * ROWS + j) * width;
+                *value = dot(isa, &a[at..][..width], &b[at..][..width]);
+            }
+        });
+        dots
+    }
+
+    fn clear(&mut self, buffer: &mut Floats, range: Range<usize>) {
+        for_each_chunk(&self.pool, &mut buffer[range], SWEEP, |_, block| {
             block.fill(0.0)
         });
     }

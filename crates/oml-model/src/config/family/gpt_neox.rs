@@ -27,6 +27,7 @@ pub(super) const FAMILY: Family = Family {
         up: &["mlp.dense_h_to_4h"],
         down: "mlp.dense_4h_to_h",
         mlp_out_norm: None,
+        experts: None,
     },
     read,
 };

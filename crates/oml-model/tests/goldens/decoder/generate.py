@@ -240,6 +240,19 @@ CASES = (
             "pad_token_id": 0,
         },
     ),
+    Case(
+        "mixtral",
+        18,
+        UNBIASED
+        | {
+            "architectures": ["MixtralForCausalLM"],
+            "model_type": "mixtral",
+            "num_local_experts": 8,
+            "num_experts_per_tok": 2,
+            "sliding_window": None,
+            "rope_theta": 1000000.0,
+        },
+    ),
     Case("gpt-neox", 16, NEOX | {"use_parallel_residual": True}),
     Case(
         "gpt-neox-sequential",
@@ -264,7 +277,7 @@ def randomise(model: torch.nn.Module, seed: int) -> None:
         elif "embed_tokens" in name or "embed_in" in name:
             parameter.data = 0.7 * noise
         else:
-            parameter.data = 1.5 * noise / math.sqrt(parameter.shape[1])
+            parameter.data = 1.5 * noise / math.sqrt(parameter.shape[-1])
 
 
 def load(folder: Path) -> torch.nn.Module:
@@ -325,11 +338,33 @@ def sample_indices(gradient: torch.Tensor) -> list[int]:
     return sorted((spread + [i for i in greatest if i not in spread])[:SAMPLES])
 
 
-def stored_parameters(model: torch.nn.Module) -> list[tuple[str, torch.nn.Parameter]]:
-    """Parameters under the names that files have: transformers 5 calls GPT-NeoX's head otherwise in memory."""
-    neox = model.config.model_type == "gpt_neox"
-    stored = lambda name: "embed_out.weight" if neox and name == "lm_head.weight" else name  # noqa: E731
-    return [(stored(name), parameter) for name, parameter in model.named_parameters()]
+@dataclass
+class Stored:
+    """A tensor as files have it: a parameter, or a part of one."""
+
+    data: torch.Tensor
+    grad: torch.Tensor
+
+
+def stored_parameters(model: torch.nn.Module) -> list[tuple[str, Stored]]:
+    """What is trained, with its gradient, under the names that files have and as they cut it: transformers 5 calls GPT-NeoX's
+    head otherwise in memory, and keeps Mixtral's experts in one tensor."""
+    stored = []
+    for name, parameter in model.named_parameters():
+        grad = parameter.grad
+        if model.config.model_type == "gpt_neox" and name == "lm_head.weight":
+            name = "embed_out.weight"
+        if model.config.model_type == "mixtral" and ".mlp." in name:
+            name = name.replace(".mlp.", ".block_sparse_moe.")
+            if ".experts." in name:
+                prefix, kind = name.rsplit(".", 1)
+                parts = {"gate_up_proj": ("w1", "w3"), "down_proj": ("w2",)}[kind]
+                for expert, (data, own) in enumerate(zip(parameter.data, grad, strict=True)):
+                    cuts = zip(parts, data.chunk(len(parts)), own.chunk(len(parts)), strict=True)
+                    stored += [(f"{prefix}.{expert}.{part}.weight", Stored(*cut)) for part, *cut in cuts]
+                continue
+        stored.append((name, Stored(parameter.data, grad)))
+    return stored
 
 
 def tiny(case: Case) -> None:
@@ -358,10 +393,10 @@ def tiny(case: Case) -> None:
         losses.append(loss.item())
         if step == 0:
             for name, parameter in stored_parameters(model):
-                assert parameter.grad.isfinite().all() and parameter.grad.any(), name
+                assert parameter.grad.isfinite().all() and (parameter.grad.any() or ".experts." in name), name
                 indices = sample_indices(parameter.grad)
                 parameters[name] = {
-                    "shape": list(parameter.shape),
+                    "shape": list(parameter.data.shape),
                     "gradient_norm": parameter.grad.norm().item(),
                     "indices": indices,
                     "gradient": parameter.grad.flatten()[indices].tolist(),
@@ -369,7 +404,7 @@ def tiny(case: Case) -> None:
         optimizer.step()
         if step == 0:
             for name, parameter in stored_parameters(model):
-                parameters[name]["after_step"] = parameter.detach().flatten()[parameters[name]["indices"]].tolist()
+                parameters[name]["after_step"] = parameter.data.flatten()[parameters[name]["indices"]].tolist()
     with torch.no_grad():
         losses.append(response_loss(model, sequences, list(RESPONSES)).item())
 
@@ -398,10 +433,12 @@ RANK = 4
 
 
 def adapter_shapes(case: Case) -> dict[str, list[int]]:
-    """The tensors of an adapter as PEFT saves them, by name."""
+    """The tensors of an adapter as PEFT saves them, by name; in a layer with experts only attention's are ours."""
     from peft import LoraConfig, get_peft_model, get_peft_model_state_dict
 
-    config = LoraConfig(r=RANK, target_modules="all-linear", task_type="CAUSAL_LM")
+    routed = "num_local_experts" in case.config
+    modules = ["q_proj", "k_proj", "v_proj", "o_proj"] if routed else "all-linear"
+    config = LoraConfig(r=RANK, target_modules=modules, task_type="CAUSAL_LM")
     adapted = get_peft_model(load(HERE / case.name), config)
     return {name: list(tensor.shape) for name, tensor in sorted(get_peft_model_state_dict(adapted).items())}
 

@@ -40,7 +40,8 @@ def check(folder: Path, adapter: dict[str, list[int]]) -> None:
     rank = next(shape[0] for name, shape in adapter.items() if "lora_A" in name)
     with tempfile.TemporaryDirectory() as path:
         save_file(tensors, Path(path) / "adapter_model.safetensors")
-        LoraConfig(r=rank, target_modules="all-linear", task_type="CAUSAL_LM").save_pretrained(path)
+        modules = sorted({name.split(".")[-3] for name in adapter})
+        LoraConfig(r=rank, target_modules=modules, task_type="CAUSAL_LM").save_pretrained(path)
         adapted = PeftModel.from_pretrained(model, path)
         loaded = dict(adapted.named_parameters())
         for name, tensor in tensors.items():
