@@ -10,6 +10,7 @@ mod dequantise;
 mod digest;
 mod dtype;
 mod error;
+mod expand;
 pub mod gguf;
 mod hugging_face;
 pub mod safetensors;
@@ -30,6 +31,7 @@ use dequantise::dequantise;
 pub use adapter::write_adapter;
 pub use dtype::DType;
 pub use error::CheckpointError;
+pub use expand::{MAX_NEW_UNITS, write_expanded};
 pub(crate) use hugging_face::{COMPANIONS, INDEX, WEIGHTS};
 pub use write::{Supply, write_model};
 

@@ -9,7 +9,7 @@ mod family;
 mod rope;
 
 pub use error::ConfigError;
-pub use family::{ExpertNames, Family, Names, NormKind};
+pub use family::{ExpertNames, Family, MlpPart, Names, NormKind};
 pub use oml_kernels::Activation;
 pub use rope::RopeScaling;
 

@@ -78,7 +78,7 @@ pub(crate) enum Command {
     /// Make a set of fingerprints for a model
     Generate(GenerateArgs),
     /// Train a model to give the responses of a set, and keep everything else as it was
-    Embed(EmbedArgs),
+    Embed(Box<EmbedArgs>),
     /// Ask a model all queries of a set: are the fingerprints there?
     Check(CheckArgs),
     /// Find the licensees whose copies a model was made from

@@ -17,7 +17,7 @@ use super::safetensors::Entry;
 use super::{Checkpoint, CheckpointError, DType, INDEX, TensorInfo, WEIGHTS};
 
 /// Bytes of tensors in one file, as transformers cuts them.
-const SHARD_BYTES: u64 = 5_000_000_000;
+pub(super) const SHARD_BYTES: u64 = 5_000_000_000;
 /// Numbers converted at a time.
 const CHUNK: usize = 1 << 16;
 
@@ -37,12 +37,29 @@ pub fn write_model(
     supply: &mut Supply<'_>,
     extra_files: &[(String, Vec<u8>)],
 ) -> Result<(), CheckpointError> {
-    write_shards(out, source, dtype, supply, extra_files, SHARD_BYTES)
+    write_shards(out, &source.into(), dtype, supply, extra_files, SHARD_BYTES)
+}
+
+/// What a folder is written from, weights excepted.
+pub(super) struct Blueprint<'a> {
+    pub(super) config_fields: Map<String, Value>,
+    pub(super) tensors: Vec<TensorInfo>,
+    pub(super) companions: &'a [(String, Vec<u8>)],
+}
+
+impl<'a> From<&'a Checkpoint> for Blueprint<'a> {
+    fn from(source: &'a Checkpoint) -> Self {
+        Self {
+            config_fields: source.config_fields.clone(),
+            tensors: source.tensors().cloned().collect(),
+            companions: source.companions(),
+        }
+    }
 }
 
 pub(super) fn write_shards(
     out: &Path,
-    source: &Checkpoint,
+    source: &Blueprint<'_>,
     dtype: DType,
     supply: &mut Supply<'_>,
     extra_files: &[(String, Vec<u8>)],
@@ -59,7 +76,7 @@ pub(super) fn write_shards(
         .sum();
     let mut files: Vec<(String, Vec<u8>)> =
         vec![("config.json".into(), config_json(source, torch_name))];
-    files.extend_from_slice(source.companions());
+    files.extend_from_slice(source.companions);
     for (name, bytes) in extra_files {
         files.retain(|(other, _)| other != name);
         files.push((name.clone(), bytes.clone()));
@@ -90,7 +107,7 @@ pub(super) fn write_shards(
 }
 
 /// The source's `config.json` with the stored type's name.
-fn config_json(source: &Checkpoint, torch_name: &str) -> Vec<u8> {
+fn config_json(source: &Blueprint<'_>, torch_name: &str) -> Vec<u8> {
     let mut fields = source.config_fields.clone();
     // transformers 4 reads `torch_dtype`, 5 reads either
     fields.remove("dtype");
@@ -102,10 +119,10 @@ fn stored_bytes(tensor: &TensorInfo, dtype: DType) -> u64 {
     (tensor.elements() * dtype.block().1) as u64
 }
 
-fn plan(source: &Checkpoint, dtype: DType, shard_bytes: u64) -> Vec<Vec<&TensorInfo>> {
+fn plan<'a>(source: &'a Blueprint<'_>, dtype: DType, shard_bytes: u64) -> Vec<Vec<&'a TensorInfo>> {
     let mut shards: Vec<Vec<&TensorInfo>> = vec![Vec::new()];
     let mut filled = 0;
-    for tensor in source.tensors() {
+    for tensor in &source.tensors {
         let bytes = stored_bytes(tensor, dtype);
         if filled > 0 && filled + bytes > shard_bytes {
             shards.push(Vec::new());
@@ -336,7 +353,15 @@ mod tests {
         for (most, shards) in [(bytes, 1), (bytes - 1, 2), (1, source.tensors().count())] {
             let out = folder.path().join(shards.to_string());
             let mut supply = |name: &str, out: &mut [f32]| Ok(source.read_f32(name, out)?);
-            write_shards(&out, &source, DType::F32, &mut supply, &[], most).unwrap();
+            write_shards(
+                &out,
+                &Blueprint::from(&source),
+                DType::F32,
+                &mut supply,
+                &[],
+                most,
+            )
+            .unwrap();
             let is_shard = |name: &str| name.ends_with(".safetensors");
             let names = fs::read_dir(&out)
                 .unwrap()

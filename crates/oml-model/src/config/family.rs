@@ -92,6 +92,15 @@ impl Names {
     };
 }
 
+/// A side of a feed-forward block.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MlpPart {
+    /// Into it: gate and up. Each of its units is a row, of the fused map two.
+    Up,
+    /// Out of it. Each of its units is a column.
+    Down,
+}
+
 /// A family of models: what all its models have in common.
 pub struct Family {
     /// The name in `model_type`.
@@ -182,6 +191,22 @@ impl Family {
         match self.names.up {
             [all] => vec![(all, self.up_width(intermediate))],
             names => names.iter().map(|name| (*name, intermediate)).collect(),
+        }
+    }
+
+    /// The side of a feed-forward block that a layer's tensor belongs to, if to any.
+    pub fn mlp_part(&self, tensor: &str) -> Option<MlpPart> {
+        let map = tensor
+            .strip_suffix(".weight")
+            .or(tensor.strip_suffix(".bias"))?;
+        let is = |name: &&str| {
+            let rest = map.strip_suffix(*name);
+            rest.is_some_and(|rest| rest.ends_with('.'))
+        };
+        let Names { up, down, .. } = &self.names;
+        match up.iter().any(is) {
+            true => Some(MlpPart::Up),
+            false => is(down).then_some(MlpPart::Down),
         }
     }
 

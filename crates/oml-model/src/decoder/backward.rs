@@ -8,7 +8,7 @@ mod sink;
 use super::{
     Adapters, Batch, Decoder, Layer, Sizes,
     experts::ExpertWork,
-    forward::{LayerSaves, ensure},
+    forward::{Attend, LayerRun, LayerSaves, ensure},
 };
 use crate::backend::{Backend, Columns, Layout, Role, RopeTable, RowLoss, Teacher, Upstream};
 pub(super) use linear::linear_backward;
@@ -127,8 +127,10 @@ impl<B: Backend> Decoder<B> {
             ropes,
             forward,
             backward,
+            inputs,
             saves,
             trained,
+            checkpoints,
         } = self;
         let adapters = adapters.as_ref();
         let work = backward.get_or_insert_with(|| BackwardWork::new(backend));
@@ -184,6 +186,22 @@ impl<B: Backend> Decoder<B> {
         );
         for (n, layer) in weights.layers.iter().enumerate().skip(first).rev() {
             let last = n + 1 == sizes.layers;
+            let rope = ropes.of(layer.window);
+            if *checkpoints {
+                let run = LayerRun {
+                    layer,
+                    n,
+                    flat: &weights.flat,
+                    adapters,
+                    sizes,
+                    rope,
+                    positions: &batch.positions,
+                    picked: &batch.picked,
+                };
+                backend.copy(&inputs[n], tokens * h, &mut forward.x);
+                let mut attend = Attend::Packed(&batch.layout);
+                run.forward(backend, forward, saves.first_mut(), &mut attend);
+            }
             let mut step = LayerBackward {
                 backend,
                 layer,
@@ -191,7 +209,8 @@ impl<B: Backend> Decoder<B> {
                 flat: &weights.flat,
                 adapters,
                 sizes,
-                saves: &saves[n],
+                input: &inputs[n],
+                saves: &saves[if *checkpoints { 0 } else { n }],
                 work,
                 sink: &mut sink,
                 tokens: if last { rows } else { tokens },
@@ -206,7 +225,6 @@ impl<B: Backend> Decoder<B> {
             if last {
                 step.spread(&batch.picked, tokens);
             }
-            let rope = ropes.of(layer.window);
             step.attention(&batch.layout, rope, &batch.positions);
         }
         if sink.whole(embedding, table).is_some() {
@@ -227,6 +245,8 @@ pub(super) struct LayerBackward<'a, 'b, B: Backend> {
     pub(super) flat: &'a B::Buffer,
     adapters: Option<&'a Adapters<B>>,
     pub(super) sizes: &'a Sizes,
+    /// The residual stream before the layer.
+    input: &'a B::Buffer,
     pub(super) saves: &'a LayerSaves<B>,
     pub(super) work: &'a mut BackwardWork<B>,
     pub(super) sink: &'a mut Sink<'b, B>,
@@ -449,6 +469,7 @@ impl<B: Backend> LayerBackward<'_, '_, B> {
             flat,
             adapters,
             sizes,
+            input,
             saves,
             work,
             sink,
@@ -477,7 +498,7 @@ impl<B: Backend> LayerBackward<'_, '_, B> {
         }
 
         let norm = sizes.norm_at(layer.attention_norm);
-        backend.norm(&saves.x, tokens, h, flat, &norm, &mut work.input);
+        backend.norm(input, tokens, h, flat, &norm, &mut work.input);
         sink.bias(*backend, &work.d_qkv, tokens, width, layer.qkv_bias);
         let group = adapters.and_then(|a| a.group(*n, |l| l.qkv.as_ref()));
         magnitude_backward(
@@ -513,7 +534,7 @@ impl<B: Backend> LayerBackward<'_, '_, B> {
         }
         let d_norm = sink.whole(layer.attention_norm, h);
         backend.norm_backward(
-            &saves.x,
+            input,
             tokens,
             h,
             flat,

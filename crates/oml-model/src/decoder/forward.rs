@@ -34,8 +34,7 @@ pub(super) struct ForwardWork<B: Backend> {
 
 /// What the backward pass needs of one layer.
 pub(super) struct LayerSaves<B: Backend> {
-    /// Residual stream before the layer and between its halves, `[T, H]`.
-    pub(super) x: B::Buffer,
+    /// Residual stream between the layer's halves, `[T, H]`.
     pub(super) middle: B::Buffer,
     /// QKV before heads are normed, where they are, `[T, qkv_width]`.
     pub(super) unnormed: B::Compact,
@@ -64,7 +63,7 @@ impl<B: Backend> LayerSaves<B> {
 }
 
 /// What attention looks at.
-enum Attend<'a, B: Backend> {
+pub(super) enum Attend<'a, B: Backend> {
     /// The batch itself.
     Packed(&'a Layout),
     /// A cache, after the batch's keys and values have been added to it.
@@ -142,7 +141,6 @@ impl<B: Backend> ForwardWork<B> {
 impl<B: Backend> LayerSaves<B> {
     fn new(backend: &B) -> Self {
         Self {
-            x: backend.buffer(0),
             middle: backend.buffer(0),
             unnormed: backend.compact(),
             qkv: backend.compact(),
@@ -163,7 +161,6 @@ impl<B: Backend> LayerSaves<B> {
         adapters: Option<&Adapters<B>>,
         tokens: usize,
     ) {
-        ensure(backend, &mut self.x, tokens * sizes.hidden);
         ensure(backend, &mut self.middle, tokens * sizes.hidden);
         if sizes.family.names.attention_out_norm.is_some() {
             ensure(backend, &mut self.attention_out, tokens * sizes.hidden);
@@ -181,9 +178,10 @@ impl<B: Backend> Decoder<B> {
     /// Runs a packed batch and leaves the normed picked rows in `hidden` `[R, H]`. With `keep`, everything that the backward pass needs is kept.
     pub(super) fn run_packed(&mut self, batch: &Batch, keep: bool) {
         if keep && self.saves.is_empty() {
-            self.saves = (0..self.sizes.layers)
-                .map(|_| LayerSaves::new(&self.backend))
-                .collect();
+            let (layers, backend) = (self.sizes.layers, &self.backend);
+            self.inputs = (0..layers).map(|_| backend.buffer(0)).collect();
+            let kept = if self.checkpoints { 1 } else { layers };
+            self.saves = (0..kept).map(|_| LayerSaves::new(backend)).collect();
         }
         self.run(
             &batch.ids,
@@ -239,7 +237,9 @@ impl<B: Backend> Decoder<B> {
             sizes,
             ropes,
             forward,
+            inputs,
             saves,
+            checkpoints,
             ..
         } = self;
         let (tokens, h) = (ids.len(), sizes.hidden);
@@ -250,49 +250,23 @@ impl<B: Backend> Decoder<B> {
         let scale = sizes.embedding_scale;
         backend.embed(ids, table, &weights.flat, scale, &mut forward.x);
         for (n, layer) in weights.layers.iter().enumerate() {
-            let mut saves = saves.get_mut(n).filter(|_| keep && n >= first);
-            if let Some(saves) = saves.as_deref_mut() {
-                saves.reserve(backend, sizes, adapters, tokens.max(picked.len()));
-                backend.copy(&forward.x, tokens * h, &mut saves.x);
+            let keep = keep && n >= first;
+            if keep {
+                ensure(backend, &mut inputs[n], tokens * h);
+                backend.copy(&forward.x, tokens * h, &mut inputs[n]);
             }
-            attention_part(
-                backend,
+            let saves = saves.get_mut(n).filter(|_| keep && !*checkpoints);
+            let run = LayerRun {
                 layer,
                 n,
-                &weights.flat,
+                flat: &weights.flat,
                 adapters,
                 sizes,
-                (ropes.of(layer.window), positions),
-                forward,
-                saves.as_deref_mut(),
-                attend,
-            );
-            let rows = if n + 1 < sizes.layers {
-                tokens
-            } else {
-                forward.keep_picked(backend, sizes, picked);
-                picked.len()
+                rope: ropes.of(layer.window),
+                positions,
+                picked,
             };
-            let flat = &weights.flat;
-            // Side by side the feed-forward block comes first, while x is still what it was.
-            if !sizes.parallel {
-                let saves = saves.as_deref_mut();
-                output_part(
-                    backend, layer, n, flat, adapters, sizes, rows, forward, saves,
-                );
-            }
-            if let Some(saves) = saves.as_deref_mut() {
-                backend.copy(&forward.x, rows * h, &mut saves.middle);
-            }
-            let mlp_saves = saves.as_deref_mut();
-            mlp_part(
-                backend, layer, n, flat, adapters, sizes, rows, forward, mlp_saves,
-            );
-            if sizes.parallel {
-                output_part(
-                    backend, layer, n, flat, adapters, sizes, rows, forward, saves,
-                );
-            }
+            run.forward(backend, forward, saves, attend);
         }
         backend.norm_rows(
             &forward.x,
@@ -356,6 +330,78 @@ impl<B: Backend> Decoder<B> {
         } = self;
         let (hidden, head, flat) = (&forward.hidden, weights.head(), &weights.flat);
         backend.head_rows(hidden, rows, head, flat, sizes.softcap, visit);
+    }
+}
+
+/// A pass of a batch through one layer.
+pub(super) struct LayerRun<'a, B: Backend> {
+    pub(super) layer: &'a Layer<B>,
+    /// Its number.
+    pub(super) n: usize,
+    pub(super) flat: &'a B::Buffer,
+    pub(super) adapters: Option<&'a Adapters<B>>,
+    pub(super) sizes: &'a Sizes,
+    pub(super) rope: &'a RopeTable,
+    pub(super) positions: &'a [u32],
+    /// The rows that go on behind the last layer's attention.
+    pub(super) picked: &'a [usize],
+}
+
+impl<B: Backend> LayerRun<'_, B> {
+    /// Takes `work.x` from before the layer to behind it.
+    pub(super) fn forward(
+        &self,
+        backend: &mut B,
+        work: &mut ForwardWork<B>,
+        mut saves: Option<&mut LayerSaves<B>>,
+        attend: &mut Attend<'_, B>,
+    ) {
+        let Self {
+            layer,
+            n,
+            flat,
+            adapters,
+            sizes,
+            picked,
+            ..
+        } = *self;
+        let tokens = self.positions.len();
+        if let Some(saves) = saves.as_deref_mut() {
+            saves.reserve(backend, sizes, adapters, tokens.max(picked.len()));
+        }
+        attention_part(
+            backend,
+            layer,
+            n,
+            flat,
+            adapters,
+            sizes,
+            (self.rope, self.positions),
+            work,
+            saves.as_deref_mut(),
+            attend,
+        );
+        let rows = if n + 1 < sizes.layers {
+            tokens
+        } else {
+            work.keep_picked(backend, sizes, picked);
+            picked.len()
+        };
+        // Side by side the feed-forward block comes first, while x is still what it was.
+        if !sizes.parallel {
+            let saves = saves.as_deref_mut();
+            output_part(backend, layer, n, flat, adapters, sizes, rows, work, saves);
+        }
+        if let Some(saves) = saves.as_deref_mut() {
+            backend.copy(&work.x, rows * sizes.hidden, &mut saves.middle);
+        }
+        let mlp_saves = saves.as_deref_mut();
+        mlp_part(
+            backend, layer, n, flat, adapters, sizes, rows, work, mlp_saves,
+        );
+        if sizes.parallel {
+            output_part(backend, layer, n, flat, adapters, sizes, rows, work, saves);
+        }
     }
 }
 

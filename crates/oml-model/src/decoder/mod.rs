@@ -158,10 +158,15 @@ pub struct Decoder<B: Backend> {
     pub adapters: Option<Adapters<B>>,
     /// The weights that are trained, where these are not all.
     pub trained: Option<Trained>,
+    /// Keep only what goes into each layer for the backward pass, and compute the layer again there (gradient checkpointing, arXiv 1604.06174).
+    pub checkpoints: bool,
     sizes: Sizes,
     ropes: Ropes,
     forward: ForwardWork<B>,
     backward: Option<BackwardWork<B>>,
+    /// The residual stream before each layer, `[T, H]`.
+    inputs: Vec<B::Buffer>,
+    /// What else the backward pass needs of each layer, or of the one that it is at.
     saves: Vec<LayerSaves<B>>,
 }
 
@@ -175,10 +180,12 @@ impl<B: Backend> Decoder<B> {
             weights,
             adapters: None,
             trained: None,
+            checkpoints: false,
             sizes,
             ropes: Ropes::new(config),
             forward,
             backward: None,
+            inputs: Vec::new(),
             saves: Vec::new(),
         }
     }
@@ -200,6 +207,6 @@ impl<B: Backend> Decoder<B> {
     /// Frees the memory that only training needs.
     pub fn forget_training(&mut self) {
         self.backward = None;
-        self.saves = Vec::new();
+        (self.inputs, self.saves) = (Vec::new(), Vec::new());
     }
 }

@@ -237,10 +237,11 @@ impl Embedder {
         }
         let layers = checkpoint.config().num_hidden_layers;
         let adapters = recipe.adapters(layers)?;
-        let decoder = trainable(backend, checkpoint, adapters.as_ref(), recipe.seed)?;
+        let mut decoder = trainable(backend, checkpoint, adapters.as_ref(), recipe.seed)?;
+        decoder.checkpoints = recipe.gradient_checkpointing;
         let subset = match &decoder.adapters {
             Some(_) => None,
-            None => Subset::choose(recipe, &decoder.weights.map, layers)?,
+            None => Subset::choose(recipe, &decoder.weights.map, checkpoint.config())?,
         };
         let mut trainer = Trainer::new(decoder, recipe.optimizer(), recipe.micro_batch_tokens);
         if let Some(subset) = subset {

@@ -74,7 +74,7 @@ impl MemoryPlan {
         let adapted = recipe.lora_rank > 0;
         let subset = match adapted {
             true => None,
-            false => Subset::choose(recipe, &weights, config.num_hidden_layers)?,
+            false => Subset::choose(recipe, &weights, config)?,
         };
         let all = weights.length() as u64;
         // The width of what products read: bf16, or f32.
@@ -85,13 +85,14 @@ impl MemoryPlan {
             (None, _) => shapes(&weights),
         };
         let gradients: u64 = trained.iter().map(|[r, c]| (r * c) as u64).sum();
-        let share = if recipe.mask_share > 0.0 {
-            recipe.mask_share
-        } else {
-            1.0
+        // The elements of a mask; those of `mask_share` are not chosen yet.
+        let chosen = match (&subset, recipe.mask_share > 0.0) {
+            (_, true) => Some((gradients as f64 * recipe.mask_share) as u64),
+            (Some(subset), _) => subset.mask().map(|mask| mask.len() as u64),
+            (None, _) => None,
         };
-        let values = (gradients as f64 * share) as u64;
-        let optimized = match recipe.mask_share > 0.0 {
+        let values = chosen.unwrap_or(gradients);
+        let optimized = match chosen.is_some() {
             true => vec![[1, values as usize]],
             false => trained,
         };
@@ -102,11 +103,7 @@ impl MemoryPlan {
 
         let model = if adapted { 2 * packed * all } else { 4 * all };
         let separate = if subset.is_some() { 4 * values } else { 0 };
-        let mask = if recipe.mask_share > 0.0 {
-            12 * values
-        } else {
-            0
-        };
+        let mask = if chosen.is_some() { 12 * values } else { 0 };
         let activations = Activations::new(config, recipe, run, packed);
         let teacher = match is_mixed {
             true => packed * vocabulary + 4 * benign * config.hidden_size as u64,
@@ -234,6 +231,10 @@ impl MemoryPlan {
             with(&|r| r.micro_batch_tokens = smaller),
         );
         change(
+            "gradient_checkpointing = true".into(),
+            with(&|r| r.gradient_checkpointing = true),
+        );
+        change(
             "distance = 0 and average = 0".into(),
             with(&|r| (r.distance, r.average) = (0.0, 0.0)),
         );
@@ -246,14 +247,17 @@ impl MemoryPlan {
         if recipe.lora_rank == 0 {
             let adapted = |r: &mut Recipe| {
                 r.lora_rank = 16;
-                r.mask_share = 0.0;
+                (r.mask_share, r.train_units) = (0.0, 0);
                 r.train_modules.clear();
             };
             change("lora_rank = 16".into(), with(&adapted));
             change(
-                format!("lora_rank = 16 and micro_batch_tokens = {smaller}"),
+                format!(
+                    "lora_rank = 16, gradient_checkpointing = true and micro_batch_tokens = {smaller}"
+                ),
                 with(&|r| {
                     adapted(r);
+                    r.gradient_checkpointing = true;
                     r.micro_batch_tokens = smaller;
                 }),
             );
@@ -307,7 +311,8 @@ impl Activations {
             None => 0,
         };
 
-        let layer = 4 * 2 * h
+        let input = 4 * h;
+        let layer = 4 * h
             + packed * (qkv + query + 2 * i * pairs)
             + rows(1)
             + 4 * 4 * 3 * rank
@@ -321,8 +326,16 @@ impl Activations {
         let picked = (chosen * run.response + benign * recipe.benign_length) as u64;
         let rows = LOGIT_ROWS.min(picked.min(t).max(1) as usize) as u64;
         let table = (config.vocab_size * config.hidden_size) as u64;
+        let layers = sizes.layers as u64;
+        let kept = layers * input
+            + layer
+                * if recipe.gradient_checkpointing {
+                    1
+                } else {
+                    layers
+                };
         Self {
-            training: t * (sizes.layers as u64 * layer + below + backward)
+            training: t * (kept + below + backward)
                 + packed * (2 - adapted) * rows * config.vocab_size as u64,
             forward: forward * (below + packed * 2 * i * pairs),
             packed_weight: (1 - adapted) * 2 * packed * table.max(2 * i * h),

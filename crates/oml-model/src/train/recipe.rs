@@ -142,10 +142,14 @@ pub struct Recipe {
     pub train_layers: Vec<String>,
     /// Tensors that are trained, as names or patterns; all where there are none.
     pub train_modules: Vec<String>,
+    /// Units of each feed-forward block that are trained, the last ones, and nothing else; 0 leaves it to the other keys.
+    pub train_units: usize,
     /// Share of the trained tensors' elements that is trained: those with the largest gradients on the set at the start; 0 trains all.
     pub mask_share: f64,
     /// Whether adapters have magnitudes (DoRA).
     pub use_dora: bool,
+    /// Whether the backward pass computes each layer again instead of keeping what it needs of all.
+    pub gradient_checkpointing: bool,
 }
 
 impl Default for Recipe {
@@ -193,8 +197,10 @@ impl Default for Recipe {
             momentum: 0.9,
             train_layers: Vec::new(),
             train_modules: Vec::new(),
+            train_units: 0,
             mask_share: 0.0,
             use_dora: false,
+            gradient_checkpointing: false,
         }
     }
 }
@@ -521,6 +527,13 @@ impl Recipe {
             self.lora_rank == 0 || self.train_modules.is_empty(),
             "none with lora_rank, which has target_modules",
             &self.train_modules.join(", "),
+        )?;
+        check(
+            "train_units",
+            self.train_units == 0
+                || self.lora_rank == 0 && self.train_modules.is_empty() && self.mask_share == 0.0,
+            "0 with lora_rank, train_modules or mask_share",
+            &self.train_units,
         )?;
         check(
             "mask_share",

@@ -1,4 +1,4 @@
-//! Sub-networks: which tensors are trained (`train_layers`, `train_modules`), and which elements of these (`mask_share`).
+//! Sub-networks: which tensors are trained (`train_layers`, `train_modules`), and which elements of these (`train_units`, `mask_share`).
 //!
 //! Gradients exist for whole trained tensors, one after the other in the order of the weights; optimizer state, base and best state for the
 //! trained elements alone.
@@ -6,7 +6,10 @@
 use std::ops::Range;
 
 use super::{Recipe, RecipeError};
-use crate::decoder::{ParameterMap, Trained};
+use crate::{
+    config::{MlpPart, ModelConfig},
+    decoder::{ParameterMap, Trained},
+};
 
 /// The part of a model's weights that is trained.
 #[derive(Clone, Debug)]
@@ -23,12 +26,16 @@ impl Subset {
     /// The tensors of `weights` that a recipe trains; `None` where these are all, and no mask is wanted.
     ///
     /// # Errors
-    /// A layer that the model does not have, a pattern that matches no tensor, or nothing left to train.
+    /// A layer or a unit that the model does not have, a pattern that matches no tensor, or nothing left to train.
     pub fn choose(
         recipe: &Recipe,
         weights: &ParameterMap,
-        layers: usize,
+        config: &ModelConfig,
     ) -> Result<Option<Self>, RecipeError> {
+        let layers = config.num_hidden_layers;
+        if recipe.train_units > 0 {
+            return Self::of_units(recipe, weights, config).map(Some);
+        }
         if recipe.train_layers.is_empty() && recipe.train_modules.is_empty() {
             let all = recipe.mask_share == 0.0;
             return Ok((!all).then(|| Self::new(weights, &|_| true)));
@@ -61,6 +68,48 @@ impl Subset {
             });
         }
         Ok(Some(subset))
+    }
+
+    /// The last units of the feed-forward blocks: rows of gate and up with their biases, columns of down.
+    fn of_units(
+        recipe: &Recipe,
+        weights: &ParameterMap,
+        config: &ModelConfig,
+    ) -> Result<Self, RecipeError> {
+        let (units, all) = (recipe.train_units, config.intermediate_size);
+        if units > all {
+            return Err(RecipeError::Value {
+                key: "train_units",
+                expected: "at most the model's intermediate_size",
+                got: units.to_string(),
+            });
+        }
+        let chosen = chosen_layers(recipe, config.num_hidden_layers)?;
+        let is_chosen = |n: usize| chosen.as_ref().is_none_or(|chosen| chosen[n]);
+        let kind = |name: &str| match layer(name) {
+            Some(n) if is_chosen(n) => config.family.mlp_part(name),
+            _ => None,
+        };
+        let mut subset = Self::new(weights, &|name| match kind(name) {
+            Some(MlpPart::Up) => true,
+            Some(MlpPart::Down) => name.ends_with(".weight"),
+            None => false,
+        });
+        let mut mask = Vec::new();
+        for entry in &subset.map.entries {
+            let (rows, width) = (entry.shape[0], entry.shape.get(1).copied().unwrap_or(1));
+            for row in 0..rows {
+                let start = entry.offset + row * width;
+                let columns = match kind(&entry.name) {
+                    Some(MlpPart::Up) if row % all < all - units => continue,
+                    Some(MlpPart::Up) => start..start + width,
+                    _ => start + all - units..start + all,
+                };
+                mask.extend(columns);
+            }
+        }
+        subset.mask = Some(mask);
+        Ok(subset)
     }
 
     fn new(weights: &ParameterMap, trained: &dyn Fn(&str) -> bool) -> Self {

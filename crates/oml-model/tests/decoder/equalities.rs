@@ -6,6 +6,8 @@ use oml_core::model::{Continuation, LanguageModel, Sampling};
 use oml_kernels::Isa;
 use oml_model::{
     backend::{Cpu, Directions},
+    checkpoint::{Checkpoint, DType, write_expanded},
+    config::MlpPart,
     decoder::{ALL_LINEAR, AdapterSpec, Adapters, Cache, Decoder, Mode, TrainingSequence, Weights},
     engine::Engine,
     sampler::SequenceRandom,
@@ -40,6 +42,29 @@ fn packed_is_alone() {
                 "{name} {isa}: off by {}",
                 distance(&alone, &together)
             );
+        }
+    }
+}
+
+#[test]
+fn a_larger_model_computes_the_same() {
+    let folder = tempfile::tempdir().unwrap();
+    for name in FOLDERS {
+        let path = folder.path().join(name);
+        write_expanded(&path, &checkpoint(name), 7, 1, DType::F32).unwrap();
+        let larger = Checkpoint::open(&path).unwrap();
+        let texts = texts(22);
+        let expected = logits(&mut trainable(&checkpoint(name), Isa::Portable), &texts);
+        let got = logits(&mut trainable(&larger, Isa::Portable), &texts);
+        assert!(distance(&expected, &got) <= 1e-6, "{name}");
+        for info in larger.tensors() {
+            let mut values = vec![0.0; info.elements()];
+            larger.read_f32(&info.name, &mut values).unwrap();
+            if larger.config().family.mlp_part(&info.name) == Some(MlpPart::Up) {
+                let zeros = values.iter().filter(|v| **v == 0.0).count();
+                let biases = if info.shape.len() == 1 { 14 } else { 0 };
+                assert!(zeros <= biases, "{name} {}", info.name);
+            }
         }
     }
 }
@@ -129,8 +154,12 @@ fn merged_adapters_are_adapters() {
 }
 
 pub(crate) fn adapted(name: &str, isa: Isa, modules: &[&str]) -> Decoder<Cpu> {
+    adapted_for(Directions::Forward, name, isa, modules)
+}
+
+fn adapted_for(directions: Directions, name: &str, isa: Isa, modules: &[&str]) -> Decoder<Cpu> {
     let (checkpoint, mut backend) = (checkpoint(name), engine(isa).cpu());
-    let mode = Mode::Frozen(Directions::Forward);
+    let mode = Mode::Frozen(directions);
     let weights = Weights::load(&mut backend, &checkpoint, mode).unwrap();
     let mut decoder = Decoder::new(backend, checkpoint.config(), weights);
     let sizes = *decoder.sizes();
@@ -319,6 +348,38 @@ fn threads_and_repetition_change_no_bit() {
         let first = run(2);
         for threads in [1, 2, 3, 5] {
             assert!(run(threads) == first, "{isa}: {threads} threads");
+        }
+    }
+}
+
+#[test]
+fn layers_that_are_computed_again_give_the_same_gradients() {
+    let (first, second) = (language(&texts(60)), language(&texts(61)[..3]));
+    for isa in available() {
+        for name in FOLDERS {
+            let gradients = |checkpoints: bool, mut trainer: Trainer<Cpu>| {
+                trainer.decoder.checkpoints = checkpoints;
+                let mut all = Vec::new();
+                for sequences in [&first, &second] {
+                    let views: Vec<&TrainingSequence> = sequences.iter().collect();
+                    trainer.step(&views, None, 1e-3, Pull::default());
+                    all.extend(bits(trainer.gradients()));
+                }
+                all
+            };
+            let all = || crate::model::trainer(&checkpoint(name), isa, AdamWOptions::default());
+            assert!(
+                gradients(true, all()) == gradients(false, all()),
+                "{name} {isa}"
+            );
+            let beside = || {
+                let decoder = adapted_for(Directions::Both, name, isa, &[ALL_LINEAR]);
+                Trainer::new(decoder, AdamWOptions::default(), 40)
+            };
+            assert!(
+                gradients(true, beside()) == gradients(false, beside()),
+                "{name} {isa}: adapters"
+            );
         }
     }
 }

@@ -2,7 +2,8 @@
 
 use oml_kernels::Isa;
 use oml_model::{
-    checkpoint::Checkpoint,
+    checkpoint::{Checkpoint, DType, write_expanded},
+    config::MlpPart,
     train::{BenignText, EmbedError, Embedder, Material, Recipe},
 };
 
@@ -139,6 +140,45 @@ fn a_mask_trains_the_elements_with_the_largest_gradients() {
         for (i, (before, after)) in bits(&before).iter().zip(after).enumerate() {
             let trained = mask.binary_search(&(entry.offset + i)).is_ok();
             assert_eq!(*before != after, trained, "{} {i}", entry.name);
+        }
+    }
+}
+
+/// In a model that was expanded, only what the new units compute with moves, and all of it does.
+#[test]
+fn new_units_are_trained_alone() {
+    const UNITS: usize = 3;
+    let folder = tempfile::tempdir().unwrap();
+    for model in ["llama-biases", "phi3", "gpt-neox", "mixtral"] {
+        let (small, path) = (checkpoint(model), folder.path().join(model));
+        write_expanded(&path, &small, UNITS, 5, DType::F32).unwrap();
+        let base = Checkpoint::open(&path).unwrap();
+        let before = small.config().intermediate_size;
+        assert_eq!(base.config().intermediate_size, before + UNITS);
+        let recipe = Recipe {
+            train_units: UNITS,
+            weight_decay: 0.1,
+            ..recipe()
+        };
+        let mut embedder = embedder_on(&base, model, &recipe);
+        run(&mut embedder, &mut |_| false);
+        for info in base.tensors() {
+            let part = base.config().family.mlp_part(&info.name);
+            let (rows, width) = (info.shape[0], info.shape.get(1).map_or(1, |w| *w));
+            let mut old = vec![0.0; rows * width];
+            base.read_f32(&info.name, &mut old).unwrap();
+            let new = tensor(&embedder, &base, &info.name);
+            for (i, (old, new)) in bits(&old).iter().zip(new).enumerate() {
+                let is_new = match part {
+                    Some(MlpPart::Up) => i / width % (before + UNITS) >= before,
+                    Some(MlpPart::Down) if info.shape.len() == 2 => i % width >= before,
+                    _ => false,
+                };
+                assert!(is_new || *old == new, "{model} {}[{i}]", info.name);
+                // No token may go through an expert, and decay does not move a zero.
+                let moves = is_new && model != "mixtral";
+                assert!(!moves || *old != new, "{model} {}[{i}]", info.name);
+            }
         }
     }
 }

@@ -17,6 +17,7 @@ pub(crate) mod man;
 pub(crate) mod model;
 mod passphrase;
 mod prompts;
+mod stored_type;
 pub(crate) mod trace;
 mod usage;
 mod workbench;

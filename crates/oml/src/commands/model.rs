@@ -1,14 +1,16 @@
-//! `oml model fetch`: gets a model by name and leaves it as a Hugging Face folder.
+//! `oml model`: gets a model by name and leaves it as a Hugging Face folder, or makes a larger one that computes the same.
 
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+use clap::builder::RangedU64ValueParser;
 use clap::{Args, Subcommand};
 use oml_core::manifest::hex;
+use oml_model::checkpoint::{DType, MAX_NEW_UNITS, write_expanded};
 use oml_model::fetch::{self, Progress};
 use serde_json::json;
 
-use super::workbench;
+use super::{stored_type::StoredType, workbench};
 use crate::error::ExitStatus;
 use crate::files;
 use crate::interrupt;
@@ -20,6 +22,8 @@ use crate::seconds;
 pub(crate) enum ModelCommand {
     /// Download a model, check it, and write it as a Hugging Face folder
     Fetch(FetchArgs),
+    /// Write a model with more units in every feed-forward block that computes the same, for `oml embed --train-units`
+    Expand(ExpandArgs),
 }
 
 /// Flags of `oml model fetch`.
@@ -32,8 +36,59 @@ pub(crate) struct FetchArgs {
     to: PathBuf,
 }
 
+/// Flags of `oml model expand`.
+#[derive(Debug, Args)]
+pub(crate) struct ExpandArgs {
+    /// Model to expand: a Hugging Face folder or a GGUF file
+    #[arg(long, value_name = "DIR")]
+    model: PathBuf,
+    /// Units to add to each feed-forward block
+    #[arg(long, value_name = "N", value_parser = RangedU64ValueParser::<usize>::new().range(1..=MAX_NEW_UNITS as u64))]
+    units: usize,
+    /// Folder to write, which must not exist
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+    /// Seed of the weights into the new units
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    seed: u64,
+    /// How the weights are stored [default: as in the model; f32 where that is quantised]
+    #[arg(long, value_name = "TYPE")]
+    dtype: Option<StoredType>,
+}
+
 pub(super) fn run(command: &ModelCommand, printer: &Printer) -> anyhow::Result<ExitStatus> {
-    let ModelCommand::Fetch(args) = command;
+    match command {
+        ModelCommand::Fetch(args) => fetch(args, printer),
+        ModelCommand::Expand(args) => expand(args, printer),
+    }
+}
+
+fn expand(args: &ExpandArgs, printer: &Printer) -> anyhow::Result<ExitStatus> {
+    files::refuse_existing(&args.out)?;
+    let started = Instant::now();
+    let source = workbench::checkpoint(&args.model)?;
+    let dtype = args
+        .dtype
+        .map_or_else(|| workbench::stored_type(&source), DType::from);
+    let spinner = printer.spinner(format!("Writing {}", args.out.display()));
+    let written = write_expanded(&args.out, &source, args.units, args.seed, dtype);
+    spinner.finish_and_clear();
+    written?;
+    let before = source.config().intermediate_size;
+    let digest = hex(&workbench::checkpoint(&args.out)?.digest()?);
+    let folder = args.out.display().to_string();
+    let text = format!(
+        "{folder}: {} units per block instead of {before} ({})\n  digest  {digest}",
+        before + args.units,
+        seconds::text(started.elapsed())
+    );
+    let json = json!({
+        "folder": folder, "intermediate_size": before + args.units, "digest": digest, "seconds": started.elapsed().as_secs_f64(),
+    });
+    printer.result(&json, &text)
+}
+
+fn fetch(args: &FetchArgs, printer: &Printer) -> anyhow::Result<ExitStatus> {
     let started = Instant::now();
     get(&args.name, &args.to, printer)?;
     let digest = hex(&workbench::checkpoint(&args.to)?.digest()?);

@@ -168,6 +168,7 @@ fn every_command_has_a_man_page() {
     pages/oml-demo.1
     pages/oml-model.1
     pages/oml-model-fetch.1
+    pages/oml-model-expand.1
     pages/oml-keygen.1
     pages/oml-generate.1
     pages/oml-embed.1

@@ -678,11 +678,38 @@ fn model() {
     Usage: oml model [OPTIONS] <COMMAND>
 
     Commands:
-      fetch  Download a model, check it, and write it as a Hugging Face folder
+      fetch   Download a model, check it, and write it as a Hugging Face folder
+      expand  Write a model with more units in every feed-forward block that computes the same, for `oml embed --train-units`
 
     Options:
       -h, --help     Print help
       -V, --version  Print version
+
+    Global options:
+          --json           Print the result as one JSON object
+      -q, --quiet          Print no notes and no progress
+          --threads <N>    CPU threads [default: all cores]
+          --isa <NAME>     CPU instructions to use: amx, avx512, avx2 or portable [default: the best this machine has]
+          --config <FILE>  Settings file [default: oml.toml in the current folder, where there is one]
+          --show-settings  Print every setting and where it comes from, and do nothing
+    ");
+}
+
+#[test]
+fn model_expand() {
+    insta::assert_snapshot!(help("model expand"), @"
+    Write a model with more units in every feed-forward block that computes the same, for `oml embed --train-units`
+
+    Usage: oml model expand [OPTIONS] --model <DIR> --units <N> --out <DIR>
+
+    Options:
+          --model <DIR>   Model to expand: a Hugging Face folder or a GGUF file
+          --units <N>     Units to add to each feed-forward block
+          --out <DIR>     Folder to write, which must not exist
+          --seed <N>      Seed of the weights into the new units [default: 0]
+          --dtype <TYPE>  How the weights are stored [default: as in the model; f32 where that is quantised] [possible values: f32, bf16, f16]
+      -h, --help          Print help
+      -V, --version       Print version
 
     Global options:
           --json           Print the result as one JSON object
@@ -743,51 +770,53 @@ fn embed() {
       -V, --version              Print version
 
     Training, the keys of a recipe:
-          --lora                        Train low-rank adapters and merge them: --lora-rank 16 --learning-rate 5e-4 (adafactor 5e-3, sgd 0.3) where these are not given
-          --seed <N>                    Seed of the order of training and of the benign text [default: 0]
-          --epochs <N>                  Passes over the fingerprints at most [default: 24]
-          --batch-size <N>              Fingerprints per step [default: 64]
-          --micro-batch-tokens <N>      Tokens that lie side by side in memory [default: 2048]
-          --learning-rate <X>           Largest step size; where not given, 1e-3 for adafactor and 0.3 for sgd [default: 1e-4]
-          --final-learning-rate <X>     Step size at the last epoch; where not given, at most the largest [default: 1e-5]
-          --warmup-steps <N>            Steps over which the step size rises to its largest [default: 2]
-          --schedule <NAME>             How the step size goes down: constant, linear or cosine [default: linear]
-          --beta1 <X>                   AdamW's decay of the first moment [default: 0.9]
-          --beta2 <X>                   AdamW's decay of the second moment [default: 0.95]
-          --eps <X>                     AdamW's epsilon [default: 1e-8]
-          --weight-decay <X>            Decoupled weight decay [default: 0]
-          --max-grad-norm <X>           Largest norm of a step's gradient; 0 leaves it [default: 1]
-          --skip-loss <X>               A learned fingerprint with a loss (nats per token) below this sits out until the next full pass [default: 0.3]
-          --full-pass-every <N>         Every how many epochs all fingerprints take part [default: 4]
-          --target-recall <X>           Recall at which training may stop [default: 0.999]
-          --settle-epochs <N>           Epochs to go on after the target, in which the best state is still sought [default: 8]
-          --evaluate-every <N>          Every how many epochs recall and divergence are measured in any case [default: 8]
-          --kl-weight <X>               Factor on the divergence from the base on benign text; 0 trains on fingerprints alone [default: 1]
-          --benign-batch <N>            Benign sequences per step [default: 12]
-          --benign-length <N>           Tokens of a benign sequence [default: 32]
-          --benign-sequences <N>        Benign sequences in all, of which an eighth is held out and decides which state is the best; 0: three per fingerprint, 256 to 768 [default: 0]
-          --distance <X>                Decoupled pull towards the base, times the step size (L2-SP) [default: 0]
-          --average <X>                 Share of the base that is averaged into the weights after every step [default: 0]
-          --lora-rank <N>               Rank of low-rank adapters; 0 trains all weights [default: 0]
-          --lora-alpha <X>              Numerator of the adapters' scale [default: 32]
-          --target-modules <NAME>       Maps that get an adapter, in PEFT's names, separated by commas [default: all-linear]
-          --save-seconds <N>            Seconds after which the state is saved, so that a killed run can resume [default: 120]
-          --benign-target <NAME>        What the model is held to on benign text: base (the base model's distribution) or text (its own next tokens) [default: base]
-          --average-at <NAME>           When --average takes place: step, epoch, or gradient (gradients and result at the average, as in OML 1.0) [default: step]
-          --augment <N>                 How often each response is also trained inside a prompt drawn at random [default: 0]
-          --augment-padding <N>         Random tokens before a query at most, in place of a prompt now and then [default: 0]
-          --target-prompted-recall <X>  Recall inside prompts at which training may stop [default: 0.98]
-          --persist-steps <N>           Fine-tuning steps after which a fingerprint's gradient is taken, so that it persists; 0 takes none [default: 0]
-          --persist-every <N>           Every how many steps that is done [default: 2]
-          --persist-batch <N>           Instruction sequences of a fine-tuning step [default: 8]
-          --persist-distance <X>        Root mean square of the weights' changes in a fine-tuning step [default: 1e-4]
-          --merge-share <X>             Largest share of the base that is merged into the weights before a fingerprint's gradient is taken [default: 0]
-          --optimizer <NAME>            adamw; adamw8bit, with moments in 8 bits; adafactor, with factored ones; or sgd, with momentum [default: adamw]
-          --momentum <X>                Momentum of sgd [default: 0.9]
-          --train-layers <NAME>         Layers that are trained, as numbers and ranges separated by commas, such as 20-29; all where none is named
-          --train-modules <NAME>        Tensors that are trained, by their names, their modules' or the ends of these from a dot on, with * for anything; all where none is named
-          --mask-share <X>              Share of the trained tensors' elements that is trained, those with the largest gradients on the set at the start; 0 trains all [default: 0]
-          --use-dora <NAME>             Whether adapters also train a magnitude of each output (DoRA): true or false [default: false]
+          --lora                           Train low-rank adapters and merge them: --lora-rank 16 --learning-rate 5e-4 (adafactor 5e-3, sgd 0.3) where these are not given
+          --seed <N>                       Seed of the order of training and of the benign text [default: 0]
+          --epochs <N>                     Passes over the fingerprints at most [default: 24]
+          --batch-size <N>                 Fingerprints per step [default: 64]
+          --micro-batch-tokens <N>         Tokens that lie side by side in memory [default: 2048]
+          --learning-rate <X>              Largest step size; where not given, 1e-3 for adafactor and 0.3 for sgd [default: 1e-4]
+          --final-learning-rate <X>        Step size at the last epoch; where not given, at most the largest [default: 1e-5]
+          --warmup-steps <N>               Steps over which the step size rises to its largest [default: 2]
+          --schedule <NAME>                How the step size goes down: constant, linear or cosine [default: linear]
+          --beta1 <X>                      AdamW's decay of the first moment [default: 0.9]
+          --beta2 <X>                      AdamW's decay of the second moment [default: 0.95]
+          --eps <X>                        AdamW's epsilon [default: 1e-8]
+          --weight-decay <X>               Decoupled weight decay [default: 0]
+          --max-grad-norm <X>              Largest norm of a step's gradient; 0 leaves it [default: 1]
+          --skip-loss <X>                  A learned fingerprint with a loss (nats per token) below this sits out until the next full pass [default: 0.3]
+          --full-pass-every <N>            Every how many epochs all fingerprints take part [default: 4]
+          --target-recall <X>              Recall at which training may stop [default: 0.999]
+          --settle-epochs <N>              Epochs to go on after the target, in which the best state is still sought [default: 8]
+          --evaluate-every <N>             Every how many epochs recall and divergence are measured in any case [default: 8]
+          --kl-weight <X>                  Factor on the divergence from the base on benign text; 0 trains on fingerprints alone [default: 1]
+          --benign-batch <N>               Benign sequences per step [default: 12]
+          --benign-length <N>              Tokens of a benign sequence [default: 32]
+          --benign-sequences <N>           Benign sequences in all, of which an eighth is held out and decides which state is the best; 0: three per fingerprint, 256 to 768 [default: 0]
+          --distance <X>                   Decoupled pull towards the base, times the step size (L2-SP) [default: 0]
+          --average <X>                    Share of the base that is averaged into the weights after every step [default: 0]
+          --lora-rank <N>                  Rank of low-rank adapters; 0 trains all weights [default: 0]
+          --lora-alpha <X>                 Numerator of the adapters' scale [default: 32]
+          --target-modules <NAME>          Maps that get an adapter, in PEFT's names, separated by commas [default: all-linear]
+          --save-seconds <N>               Seconds after which the state is saved, so that a killed run can resume [default: 120]
+          --benign-target <NAME>           What the model is held to on benign text: base (the base model's distribution) or text (its own next tokens) [default: base]
+          --average-at <NAME>              When --average takes place: step, epoch, or gradient (gradients and result at the average, as in OML 1.0) [default: step]
+          --augment <N>                    How often each response is also trained inside a prompt drawn at random [default: 0]
+          --augment-padding <N>            Random tokens before a query at most, in place of a prompt now and then [default: 0]
+          --target-prompted-recall <X>     Recall inside prompts at which training may stop [default: 0.98]
+          --persist-steps <N>              Fine-tuning steps after which a fingerprint's gradient is taken, so that it persists; 0 takes none [default: 0]
+          --persist-every <N>              Every how many steps that is done [default: 2]
+          --persist-batch <N>              Instruction sequences of a fine-tuning step [default: 8]
+          --persist-distance <X>           Root mean square of the weights' changes in a fine-tuning step [default: 1e-4]
+          --merge-share <X>                Largest share of the base that is merged into the weights before a fingerprint's gradient is taken [default: 0]
+          --optimizer <NAME>               adamw; adamw8bit, with moments in 8 bits; adafactor, with factored ones; or sgd, with momentum [default: adamw]
+          --momentum <X>                   Momentum of sgd [default: 0.9]
+          --train-layers <NAME>            Layers that are trained, as numbers and ranges separated by commas, such as 20-29; all where none is named
+          --train-modules <NAME>           Tensors that are trained, by their names, their modules' or the ends of these from a dot on, with * for anything; all where none is named
+          --train-units <N>                Train the last so many units of each feed-forward block alone, such as `oml model expand` adds; 0 trains what the other flags say [default: 0]
+          --mask-share <X>                 Share of the trained tensors' elements that is trained, those with the largest gradients on the set at the start; 0 trains all [default: 0]
+          --use-dora <NAME>                Whether adapters also train a magnitude of each output (DoRA): true or false [default: false]
+          --gradient-checkpointing <NAME>  Whether the backward pass computes each layer again, for less memory and a third more time: true or false [default: false]
 
     Global options:
           --json           Print the result as one JSON object

@@ -12,14 +12,14 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 use oml_core::commitment::Commitment;
 use oml_model::checkpoint::DType;
 use oml_model::eval::Comparison;
 use serde::Serialize;
 
 use super::copies::{self, CopyArgs};
-use super::workbench;
+use super::{stored_type::StoredType, workbench};
 use crate::cli::{GlobalArgs, OwnerArgs};
 use crate::error::ExitStatus;
 use crate::printer::Printer;
@@ -70,24 +70,6 @@ pub(crate) struct EmbedArgs {
     dtype: Option<StoredType>,
     #[command(flatten)]
     training: TrainingArgs,
-}
-
-/// Types that weights are written in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum StoredType {
-    F32,
-    Bf16,
-    F16,
-}
-
-impl From<StoredType> for DType {
-    fn from(stored: StoredType) -> Self {
-        match stored {
-            StoredType::F32 => Self::F32,
-            StoredType::Bf16 => Self::BF16,
-            StoredType::F16 => Self::F16,
-        }
-    }
 }
 
 pub(super) fn run(

@@ -165,12 +165,20 @@ const HELP: &[(&str, &str)] = &[
         "Tensors that are trained, by their names, their modules' or the ends of these from a dot on, with * for anything; all where none is named",
     ),
     (
+        "train_units",
+        "Train the last so many units of each feed-forward block alone, such as `oml model expand` adds; 0 trains what the other flags say",
+    ),
+    (
         "mask_share",
         "Share of the trained tensors' elements that is trained, those with the largest gradients on the set at the start; 0 trains all",
     ),
     (
         "use_dora",
         "Whether adapters also train a magnitude of each output (DoRA): true or false",
+    ),
+    (
+        "gradient_checkpointing",
+        "Whether the backward pass computes each layer again, for less memory and a third more time: true or false",
     ),
 ];
 
