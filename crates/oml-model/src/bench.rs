@@ -16,7 +16,7 @@ use oml_kernels::{Floats, Form, Packed, Pool, for_each_chunk, matmul, pack};
 use thiserror::Error;
 
 use crate::backend::{Cpu, Directions, Objective};
-use crate::causal::{CausalModel, RequestError, longest_sequence};
+use crate::causal::{CausalModel, RequestError};
 use crate::checkpoint::Checkpoint;
 use crate::decoder::{
     ALL_LINEAR, AdapterSpec, Adapters, Decoder, LoadError, Mode, Sizes, TrainingSequence, Weights,
@@ -98,7 +98,7 @@ impl Step {
                     .collect()
             }
         };
-        let limit = longest_sequence(checkpoint.config());
+        let limit = checkpoint.config().longest_sequence();
         let mut lengths = sequences.iter().map(|s| s.ids.len()).enumerate();
         if let Some((index, got)) = lengths.find(|(_, got)| *got > limit) {
             return Err(RequestError::TooLong { index, got, limit }.into());

@@ -12,7 +12,6 @@ use thiserror::Error;
 use crate::{
     backend::{Cpu, Directions},
     checkpoint::Checkpoint,
-    config::ModelConfig,
     decoder::{Batch, Cache, Decoder, LoadError, Mode, Weights, groups},
     engine::Engine,
     sampler::{SequenceRandom, sample},
@@ -89,11 +88,6 @@ impl From<RequestError> for ModelError {
     }
 }
 
-/// Longest sequence that a model reads.
-pub fn longest_sequence(config: &ModelConfig) -> usize {
-    config.max_position_embeddings
-}
-
 /// A frozen decoder on the CPU.
 pub struct CausalModel {
     decoder: Decoder<Cpu>,
@@ -111,7 +105,7 @@ impl CausalModel {
         let decoder = Decoder::new(backend, checkpoint.config(), weights);
         Ok(Self {
             decoder,
-            limit: longest_sequence(checkpoint.config()),
+            limit: checkpoint.config().longest_sequence(),
         })
     }
 

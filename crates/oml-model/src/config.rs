@@ -274,6 +274,20 @@ impl ModelConfig {
                 self.rms_norm_eps,
             ));
         }
+        if let Some(RopeScaling::Long {
+            short_factor,
+            long_factor,
+            ..
+        }) = &self.rope_scaling
+        {
+            let pairs = self.rotary_dim / 2;
+            for (field, factors) in [("short_factor", short_factor), ("long_factor", long_factor)] {
+                if factors.len() != pairs {
+                    let expected = format!("{pairs} numbers, one per rotary pair");
+                    return Err(ConfigError::value(field, expected, factors.len()));
+                }
+            }
+        }
         let thetas = [
             ("rope_theta", Some(self.rope_theta)),
             ("rope_local_base_freq", self.rope_local_base_freq),

@@ -34,7 +34,7 @@ pub enum ConfigError {
         got: String,
     },
     /// The rotary frequencies are stretched in a way that the decoder does not compute.
-    #[error("{field}: expected one of default, linear, dynamic, llama3, yarn, got {got}")]
+    #[error("{field}: expected one of default, linear, dynamic, llama3, yarn, longrope, got {got}")]
     UnknownRopeType {
         /// The field that names the type.
         field: &'static str,
@@ -199,6 +199,20 @@ impl<'a> Fields<'a> {
             }
             number => Ok(number),
         }
+    }
+
+    /// A list of such factors.
+    pub(super) fn scales(&self, field: &'static str) -> Result<Vec<f64>, ConfigError> {
+        let value = self.get(field).ok_or(ConfigError::Missing { field })?;
+        let factor = |value: &Value| {
+            let factor = value.as_f64();
+            factor.filter(|factor| (1.0 / MAX_SCALE..=MAX_SCALE).contains(factor))
+        };
+        let factors = value
+            .as_array()
+            .and_then(|list| list.iter().map(factor).collect());
+        let expected = || format!("a list of numbers from {} to {MAX_SCALE}", 1.0 / MAX_SCALE);
+        factors.ok_or_else(|| ConfigError::value(field, expected(), value))
     }
 
     pub(super) fn optional_size(

@@ -3,8 +3,9 @@
 //! Plain: `f_i = theta^(-2i/d)`, `i = 0..d/2`, `d = rotary_dim`, in radians per position. Scaled: `linear` divides every
 //! `f_i` by a factor; `dynamic` raises theta once a sequence is longer than the model was made for (NTK-aware);
 //! `llama3` divides only long wavelengths, with a ramp between two bounds; `yarn` (Peng et al., 2023, arXiv:2309.00071)
-//! blends plain and divided frequencies along a ramp and scales cosine and sine by an attention factor. Steps and
-//! rounding to f32 follow transformers, whose values are the goldens.
+//! blends plain and divided frequencies along a ramp and scales cosine and sine by an attention factor; `longrope` (Ding
+//! et al., 2024, arXiv:2402.13753) divides each frequency by a factor of its own, by others in sequences over the original
+//! context. Steps and rounding to f32 follow transformers, whose values are the goldens.
 
 use std::f64::consts::PI;
 
@@ -55,6 +56,17 @@ pub enum RopeScaling {
         mscale_all_dim: Option<f64>,
         /// The ramp's bounds are whole dimensions.
         truncate: bool,
+    },
+    /// Every frequency divided by its own factor.
+    Long {
+        /// Divisors, one per rotary pair, in sequences within `original_max_position_embeddings`.
+        short_factor: Vec<f64>,
+        /// Divisors in longer ones.
+        long_factor: Vec<f64>,
+        /// Context length before stretching.
+        original_max_position_embeddings: usize,
+        /// Factor on cosine and sine.
+        attention_factor: f64,
     },
 }
 
@@ -108,6 +120,18 @@ impl RopeScaling {
                 }
                 Value::Object(fields)
             }
+            Self::Long {
+                short_factor,
+                long_factor,
+                original_max_position_embeddings,
+                attention_factor,
+            } => json!({
+                "rope_type": "longrope",
+                "short_factor": short_factor,
+                "long_factor": long_factor,
+                "original_max_position_embeddings": original_max_position_embeddings,
+                "attention_factor": attention_factor,
+            }),
         }
     }
 }
@@ -192,6 +216,22 @@ pub(super) fn from_json(
                 truncate: fields.flag("truncate")?.unwrap_or(true),
             })
         }
+        // as the first models with it call it
+        "longrope" | "su" => {
+            let original: usize = original()?;
+            let ratio = max_position_embeddings as f64 / original as f64;
+            let factor = fields.scale("factor")?.unwrap_or(ratio);
+            let derived = match factor <= 1.0 {
+                true => 1.0,
+                false => (1.0 + factor.ln() / (original as f64).ln()).sqrt(),
+            };
+            Some(RopeScaling::Long {
+                short_factor: fields.scales("short_factor")?,
+                long_factor: fields.scales("long_factor")?,
+                original_max_position_embeddings: original,
+                attention_factor: fields.scale("attention_factor")?.unwrap_or(derived),
+            })
+        }
         other => {
             return Err(ConfigError::UnknownRopeType {
                 field,
@@ -254,12 +294,25 @@ impl ModelConfig {
     }
 
     /// Angle per position of each rotary pair (`rotary_dim / 2` values, radians) and the factor on cosine and sine,
-    /// for sequences within `max_position_embeddings`.
+    /// for sequences within [`ModelConfig::longest_sequence`].
     pub fn inverse_frequencies(&self) -> (Vec<f32>, f32) {
-        self.inverse_frequencies_at(self.max_position_embeddings)
+        self.inverse_frequencies_at(self.longest_sequence())
     }
 
-    /// The same for a sequence of `tokens` positions; only `dynamic` scaling depends on it.
+    /// Tokens of a sequence at most. With `longrope` that is the original context: longer sequences have other frequencies from
+    /// the first token on.
+    pub fn longest_sequence(&self) -> usize {
+        let most = self.max_position_embeddings;
+        match &self.rope_scaling {
+            Some(RopeScaling::Long {
+                original_max_position_embeddings: original,
+                ..
+            }) => most.min(*original),
+            _ => most,
+        }
+    }
+
+    /// [`ModelConfig::inverse_frequencies`] for a sequence of `tokens` positions; `dynamic` scaling and `longrope` depend on it.
     pub fn inverse_frequencies_at(&self, tokens: usize) -> (Vec<f32>, f32) {
         let plain = || frequencies(self.rope_theta, self.rotary_dim);
         match &self.rope_scaling {
@@ -300,6 +353,18 @@ impl ModelConfig {
                 (plain().into_iter().map(stretch).collect(), 1.0)
             }
             Some(yarn @ RopeScaling::Yarn { .. }) => self.yarn(yarn),
+            Some(RopeScaling::Long {
+                short_factor,
+                long_factor,
+                original_max_position_embeddings,
+                attention_factor,
+            }) => {
+                let is_short = tokens <= *original_max_position_embeddings;
+                let factors = if is_short { short_factor } else { long_factor };
+                let periods = periods(self.rope_theta, self.rotary_dim).zip(factors);
+                let stretched = periods.map(|(period, factor)| 1.0 / (*factor as f32 * period));
+                (stretched.collect(), *attention_factor as f32)
+            }
         }
     }
 

@@ -226,12 +226,12 @@ fn every_fault_has_its_message() {
             "eos_token_id: expected a token or a list of tokens, got \"</s>\"",
         ),
         (
-            json!({"rope_scaling": {"rope_type": "longrope"}}),
-            "rope_type: expected one of default, linear, dynamic, llama3, yarn, got longrope",
+            json!({"rope_scaling": {"rope_type": "proportional"}}),
+            "rope_type: expected one of default, linear, dynamic, llama3, yarn, longrope, got proportional",
         ),
         (
-            json!({"rope_scaling": {"type": "su"}}),
-            "type: expected one of default, linear, dynamic, llama3, yarn, got su",
+            json!({"rope_scaling": {"type": "ntk"}}),
+            "type: expected one of default, linear, dynamic, llama3, yarn, longrope, got ntk",
         ),
         (
             json!({"rope_scaling": {"type": "linear"}}),
@@ -305,11 +305,21 @@ fn every_fault_has_its_message() {
         ),
         (
             json!({"model_type": "phi3", "architectures": null, "rope_scaling": {"type": "longrope"}}),
-            "type: expected one of default, linear, dynamic, llama3, yarn, got longrope",
+            "short_factor: missing",
+        ),
+        (
+            json!({"model_type": "phi3", "architectures": null, "rope_scaling": {"type": "longrope",
+                "short_factor": [1, 1, 1, 1], "long_factor": [1, 0]}}),
+            "long_factor: expected a list of numbers from 0.001 to 1000, got [1,0]",
+        ),
+        (
+            json!({"model_type": "phi3", "architectures": null, "rope_scaling": {"type": "longrope",
+                "short_factor": [1, 1, 1, 1], "long_factor": [1, 2]}}),
+            "long_factor: expected 4 numbers, one per rotary pair, got 2",
         ),
         (
             json!({"model_type": "phi3", "architectures": null, "rope_scaling": {"type": "yarn", "factor": 2}}),
-            "rope_type: expected default for phi3, got \"yarn\"",
+            "rope_type: expected default or longrope for phi3, got \"yarn\"",
         ),
     ];
     for (changes, message) in faults {

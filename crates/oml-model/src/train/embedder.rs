@@ -20,7 +20,7 @@ use super::recipe::{AverageAt, BenignTarget};
 use super::{BenignText, Prompting, Recipe, RecipeError, Subset, Trainer, trainable};
 use crate::{
     backend::{Backend, Cpu, Directions, RowLoss, Teacher, Weight},
-    causal::{CausalModel, RequestError, longest_sequence},
+    causal::{CausalModel, RequestError},
     checkpoint::{Checkpoint, CheckpointError, write_adapter},
     decoder::{Adapters, Batch, LoadError, TrainingSequence, groups},
     engine::Engine,
@@ -217,7 +217,7 @@ impl Embedder {
         if recipe.persist_steps > 0 && instructions.is_empty() {
             return Err(EmbedError::NoInstructions);
         }
-        let limit = longest_sequence(checkpoint.config());
+        let limit = checkpoint.config().longest_sequence();
         let items = Items::new(set, checkpoint.config(), recipe, prompting)?;
         let mut backend = engine.cpu();
         let mixing = recipe.kl_weight > 0.0 && recipe.benign_batch > 0;

@@ -356,7 +356,7 @@ fn metadata_that_makes_no_model_is_refused() {
                     );
                 file
             },
-            "rope_type: expected one of default, linear, dynamic, llama3, yarn, got longrope",
+            "short_factor: missing",
         ),
         (
             {

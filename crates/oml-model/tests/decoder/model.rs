@@ -14,7 +14,7 @@ use oml_model::{
 };
 
 /// Every tiny model.
-pub(crate) const FOLDERS: [&str; 18] = [
+pub(crate) const FOLDERS: [&str; 19] = [
     "gemma",
     "gemma2",
     "gemma3",
@@ -30,6 +30,7 @@ pub(crate) const FOLDERS: [&str; 18] = [
     "mistral-window",
     "mixtral",
     "phi3",
+    "phi3-longrope",
     "qwen2",
     "qwen2-windows",
     "qwen3",

@@ -1,8 +1,7 @@
-//! Phi-3 (arXiv 2404.14219): one map for query, key and value, one for gate and up, a part of each head rotated. The
-//! long-context models' `longrope` is refused.
+//! Phi-3 (arXiv 2404.14219): one map for query, key and value, one for gate and up, a part of each head rotated.
 
 use super::super::error::Fields;
-use super::super::{ConfigError, ModelConfig};
+use super::super::{ConfigError, ModelConfig, RopeScaling};
 use super::{Family, Names, NormKind};
 
 pub(super) const FAMILY: Family = Family {
@@ -24,11 +23,12 @@ fn read(fields: &Fields<'_>, config: &mut ModelConfig) -> Result<(), ConfigError
     if !fields.present("rms_norm_eps") {
         config.rms_norm_eps = 1e-5;
     }
-    if let Some(scaling) = &config.rope_scaling {
-        // transformers reads every other type as longrope
+    if let Some(scaling) = &config.rope_scaling
+        && !matches!(scaling, RopeScaling::Long { .. })
+    {
         return Err(ConfigError::value(
             "rope_type",
-            "default for phi3",
+            "default or longrope for phi3",
             &scaling.to_json()["rope_type"],
         ));
     }

@@ -5,7 +5,7 @@ use oml_core::fingerprint::FingerprintSet;
 use super::EmbedError;
 use crate::{
     backend::Objective,
-    causal::{RequestError, longest_sequence},
+    causal::RequestError,
     config::ModelConfig,
     decoder::TrainingSequence,
     sampler::SequenceRandom,
@@ -33,7 +33,7 @@ impl Items {
         recipe: &Recipe,
         prompting: Option<Prompting>,
     ) -> Result<Self, EmbedError> {
-        let (limit, vocabulary) = (longest_sequence(config), config.vocab_size);
+        let (limit, vocabulary) = (config.longest_sequence(), config.vocab_size);
         let mut items = Self {
             plain: Vec::new(),
             owners: Vec::new(),

@@ -253,6 +253,27 @@ CASES = (
             "rope_theta": 1000000.0,
         },
     ),
+    Case(
+        "phi3-longrope",
+        19,
+        UNBIASED
+        | {
+            "architectures": ["Phi3ForCausalLM"],
+            "model_type": "phi3",
+            "num_attention_heads": 2,
+            "hidden_size": 32,
+            "max_position_embeddings": 192,
+            "original_max_position_embeddings": 48,
+            "partial_rotary_factor": 0.75,
+            "rope_scaling": {
+                "type": "longrope",
+                "short_factor": [1.0, 1.05, 1.1, 1.3, 1.6, 2.0],
+                "long_factor": [1.1, 1.5, 3.0, 7.0, 20.0, 40.0],
+            },
+            "sliding_window": None,
+            "pad_token_id": 0,
+        },
+    ),
     Case("gpt-neox", 16, NEOX | {"use_parallel_residual": True}),
     Case(
         "gpt-neox-sequential",

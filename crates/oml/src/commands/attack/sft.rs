@@ -8,7 +8,6 @@ use anyhow::Context as _;
 use clap::Args;
 use oml_attack::sft::{Options, Sft, Step};
 use oml_core::manifest::instructions_file;
-use oml_model::causal::longest_sequence;
 use oml_model::checkpoint::write_model;
 use serde::Serialize;
 
@@ -70,7 +69,7 @@ pub(super) fn run(
     let engine = workbench::engine(global)?;
     let checkpoint = workbench::checkpoint(&args.model)?;
     let tokenizer = checkpoint.tokenizer()?;
-    let limit = longest_sequence(checkpoint.config()).min(args.max_tokens as usize);
+    let limit = checkpoint.config().longest_sequence().min(args.max_tokens as usize);
     let mut sequences = Vec::with_capacity(instructions.len());
     for instruction in &instructions {
         sequences.extend(tokenizer.instruction(instruction, limit)?);
