@@ -9,6 +9,7 @@ mod error;
 mod eval;
 mod files;
 mod interrupt;
+mod nearest;
 mod printer;
 mod report;
 mod sealed;

@@ -18,8 +18,9 @@ use clap::{ArgAction, ArgMatches, Command, CommandFactory as _, FromArgMatches a
 use serde::Serialize;
 
 use crate::cli::Cli;
-use crate::commands::embed::is_recipe_key;
+use crate::commands::embed::{is_recipe_key, recipe_keys};
 use crate::files;
+use crate::nearest::suggestion;
 
 /// Flags whose meaning does not depend on the command.
 const SHARED: [&str; 2] = ["owner", "model"];
@@ -110,7 +111,8 @@ pub(crate) fn parse(
     if let Some(path) = recipe_file(&matches) {
         let recipe = read_table(&path)?;
         if let Some(key) = recipe.keys().find(|key| !is_recipe_key(key)) {
-            return Err(anyhow!("{}: unknown key {key}", path.display()).into());
+            let meant = suggestion(key, recipe_keys());
+            return Err(anyhow!("{}: unknown key {key}{meant}", path.display()).into());
         }
         let table = toml::Table::from_iter([("embed".to_owned(), toml::Value::Table(recipe))]);
         command = with_table(command, &table, &mut Vec::new(), &path, &mut origins)?;
@@ -287,7 +289,12 @@ fn with_table(
                 let file = file.to_owned();
                 origins.insert(flag, Origin { file, key: name });
             }
-            _ => bail!("{}: unknown setting {name}", file.display()),
+            _ => {
+                let flags = command.get_arguments().filter_map(|arg| arg.get_long());
+                let commands = command.get_subcommands().map(Command::get_name);
+                let meant = suggestion(&flag, flags.chain(commands));
+                bail!("{}: unknown setting {name}{meant}", file.display())
+            }
         }
     }
     Ok(command)
@@ -611,6 +618,10 @@ mod tests {
             ("model = \"x\"", "FOLDER/recipe.toml: unknown key model"),
             ("colour = 1", "FOLDER/recipe.toml: unknown key colour"),
             (
+                "learnin_rate = 1",
+                "FOLDER/recipe.toml: unknown key learnin_rate (did you mean learning_rate?)",
+            ),
+            (
                 "[embed]\nepochs = 1",
                 "FOLDER/recipe.toml: unknown key embed",
             ),
@@ -632,6 +643,10 @@ mod tests {
         for (content, fault) in [
             ("colour = 1", "FOLDER/oml.toml: unknown setting colour"),
             ("[check]\nk = 1", "FOLDER/oml.toml: unknown setting check.k"),
+            (
+                "[embed]\nepoch = 1",
+                "FOLDER/oml.toml: unknown setting embed.epoch (did you mean epochs?)",
+            ),
             (
                 "threads = \"all\"",
                 "FOLDER/oml.toml: threads: invalid value 'all' for '--threads <N>': invalid digit found in string",

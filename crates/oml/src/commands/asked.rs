@@ -90,6 +90,15 @@ pub(super) fn read(args: &AskedArgs, copy: Option<u32>) -> anyhow::Result<Asked>
 }
 
 impl Asked {
+    /// All pairs of a set.
+    pub(super) fn whole(set: FingerprintSet) -> Self {
+        Self::Whole {
+            commitment: Commitment::new(&set),
+            count: set.count(),
+            set,
+        }
+    }
+
     /// The pairs, numbered from 0.
     pub(super) const fn set(&self) -> &FingerprintSet {
         match self {

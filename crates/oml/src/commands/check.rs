@@ -10,11 +10,10 @@ use oml_core::check::{self, CheckReport, Control};
 use oml_core::claim;
 use oml_core::fingerprint::FingerprintSet;
 use oml_core::model::{LanguageModel as _, TokenScore};
-use oml_core::usage::Event;
 use oml_model::engine::Engine;
 use serde::Serialize;
 
-use super::asked::{self, Asked, AskedArgs};
+use super::asked::{self, AskedArgs};
 use super::copies::CopyArgs;
 use super::prompts::{self, PromptList, Prompted};
 use super::usage;
@@ -68,7 +67,7 @@ pub(super) fn run(
         });
     }
     let mut suspect = workbench::open(&engine, &args.model, printer)?;
-    record(args, &asked, printer);
+    usage::record_asking(&args.asked.fingerprints, &asked, &args.model, printer);
     let scores =
         scores(&mut suspect, set).with_context(|| asking(&args.model, &args.asked.fingerprints))?;
     let report = check::check(set, &scores, &controls, args.alpha)?;
@@ -116,28 +115,6 @@ pub(super) fn asking(model: &Path, fingerprints: &Path) -> String {
         model.display(),
         fingerprints.display()
     )
-}
-
-/// Writes down the check. It shows the pairs to nobody but the user, so a log that cannot be written does not stop it.
-fn record(args: &CheckArgs, asked: &Asked, printer: &Printer) {
-    let file = &args.asked.fingerprints;
-    let suspect = args.model.canonicalize();
-    let suspect = suspect.unwrap_or_else(|_| args.model.clone());
-    let event = Event::Check {
-        suspect: suspect.display().to_string(),
-    };
-    let opened = usage::tally(file, asked).map(|(tally, _)| tally.opened().len());
-    match opened.and_then(|opened| {
-        usage::record(file, asked.root(), event, &asked.indices())?;
-        Ok(opened)
-    }) {
-        Ok(0) => (),
-        Ok(opened) => printer.warning(format!(
-            "{}: pairs that were opened before: {opened}; whoever saw them can filter them",
-            file.display()
-        )),
-        Err(error) => printer.warning(format!("this check is not written down: {error:#}")),
-    }
 }
 
 /// The decimal logarithm of the p-value that every hit would give.

@@ -12,9 +12,10 @@ use oml_core::fingerprint::FingerprintSet;
 use oml_core::manifest::observed_file;
 use serde::Serialize;
 
+use super::asked::Asked;
 use super::check::{asking, p_value, scores};
 use super::copies::assignment;
-use super::workbench;
+use super::{usage, workbench};
 use crate::cli::{GlobalArgs, OwnerArgs, probability};
 use crate::error::ExitStatus;
 use crate::files;
@@ -53,11 +54,12 @@ pub(super) fn run(
     printer: &Printer,
 ) -> anyhow::Result<ExitStatus> {
     let owner = workbench::owner(&workbench::owner_path(&args.owner)?)?;
-    let set = workbench::fingerprints(&args.fingerprints, &owner)?;
-    let assignment = assignment(&set, &owner, &args.fingerprints)?;
+    let asked = Asked::whole(workbench::fingerprints(&args.fingerprints, &owner)?);
+    let set = asked.set();
+    let assignment = assignment(set, &owner, &args.fingerprints)?;
     let (name, observations) = match (&args.suspect, &args.observed) {
-        (Some(suspect), _) => ask(suspect, args, &set, global, printer)?,
-        (None, Some(observed)) => read(observed, &set)?,
+        (Some(suspect), _) => ask(suspect, args, &asked, global, printer)?,
+        (None, Some(observed)) => read(observed, set)?,
         (None, None) => anyhow::bail!("expected --suspect or --observed"),
     };
     let report = copies::trace(&assignment, &observations, args.alpha)?;
@@ -83,12 +85,14 @@ pub(super) fn run(
 fn ask(
     suspect: &Path,
     args: &TraceArgs,
-    set: &FingerprintSet,
+    asked: &Asked,
     global: &GlobalArgs,
     printer: &Printer,
 ) -> anyhow::Result<(String, Vec<Observation>)> {
     let engine = workbench::engine(global)?;
     let mut opened = workbench::open(&engine, suspect, printer)?;
+    usage::record_asking(&args.fingerprints, asked, suspect, printer);
+    let set = asked.set();
     let scores = scores(&mut opened, set).with_context(|| asking(suspect, &args.fingerprints))?;
     let seen = check::results(set, &scores)?
         .iter()

@@ -12,6 +12,7 @@ use oml_core::usage::{Event, Tally, Usage, ranges};
 
 use super::asked::{Asked, log_path};
 use crate::files;
+use crate::printer::Printer;
 
 /// Writes down that `event` happens to the pairs with the numbers `indices` in the set behind `root`.
 ///
@@ -33,6 +34,29 @@ pub(super) fn record(
     let path = log_path(fingerprints);
     append(&path, &usage_log::render(&usage)?)
         .with_context(|| format!("cannot write {}", path.display()))
+}
+
+/// Writes down that a model of the user's was asked all pairs, and warns of those that were opened before. It shows them to nobody but the user,
+/// so a log that cannot be written does not stop it.
+pub(super) fn record_asking(fingerprints: &Path, asked: &Asked, suspect: &Path, printer: &Printer) {
+    let suspect = suspect
+        .canonicalize()
+        .unwrap_or_else(|_| suspect.to_owned());
+    let event = Event::Check {
+        suspect: suspect.display().to_string(),
+    };
+    let opened = tally(fingerprints, asked).map(|(tally, _)| tally.opened().len());
+    match opened.and_then(|opened| {
+        record(fingerprints, asked.root(), event, &asked.indices())?;
+        Ok(opened)
+    }) {
+        Ok(0) => (),
+        Ok(opened) => printer.warning(format!(
+            "{}: pairs that were opened before: {opened}; whoever saw them can filter them",
+            fingerprints.display()
+        )),
+        Err(error) => printer.warning(format!("this asking is not written down: {error:#}")),
+    }
 }
 
 /// What the log says of the pairs, and how many of its lines cannot be read; nothing where there is no log.

@@ -39,6 +39,7 @@ fn from_queries_to_a_verdict() {
             "perplexity",
             "perplexity_ratio",
             "perplexity_stderr",
+            "planned_bytes",
             "recall",
             "seconds",
             "steps",

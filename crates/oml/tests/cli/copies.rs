@@ -78,6 +78,8 @@ fn a_copy_is_embedded_checked_and_traced() {
     let traced = place.ok(&trace);
     assert_eq!(traced["accused"], json!([2]));
     assert_eq!(traced["answered"], COUNT);
+    let log = fs::read_to_string(place.path("copies.json.usage.jsonl")).unwrap();
+    assert!(log.lines().next_back().unwrap().contains("/marked"));
     let first = &traced["suspicions"][0];
     assert_eq!(
         (&first["copy"], &first["accused"]),

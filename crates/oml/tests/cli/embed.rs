@@ -314,5 +314,12 @@ fn adapters_are_written_as_peft_reads_them() {
         shown.contains("--save-adapter: expected a recipe with adapters, got lora_rank 0"),
         "{shown}"
     );
+    fs::write(place.path("prompts.json"), r#"["{}"]"#).unwrap();
+    let line = format!("{EMBED} --prompts prompts.json").replace("marked", "other");
+    let shown = place.run(&line);
+    assert!(
+        shown.contains("--prompts: expected a recipe that trains inside prompts, got augment 0"),
+        "{shown}"
+    );
     assert!(!place.path("other").exists() && !place.path("other.state").exists());
 }

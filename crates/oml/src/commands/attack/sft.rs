@@ -69,7 +69,10 @@ pub(super) fn run(
     let engine = workbench::engine(global)?;
     let checkpoint = workbench::checkpoint(&args.model)?;
     let tokenizer = checkpoint.tokenizer()?;
-    let limit = checkpoint.config().longest_sequence().min(args.max_tokens as usize);
+    let limit = checkpoint
+        .config()
+        .longest_sequence()
+        .min(args.max_tokens as usize);
     let mut sequences = Vec::with_capacity(instructions.len());
     for instruction in &instructions {
         sequences.extend(tokenizer.instruction(instruction, limit)?);

@@ -1,35 +1,35 @@
 //! The memory plan of a run: printed before it trains, and refused where the machine does not have it.
 
-use oml_core::fingerprint::FingerprintSet;
-use oml_model::checkpoint::Checkpoint;
-use oml_model::engine::Engine;
-use oml_model::train::{MemoryPlan, Recipe, RunSize};
+use oml_core::prompt::Prompt;
+use oml_model::train::{MemoryPlan, RunSize};
 
+use super::super::workbench::Opened;
+use super::training::Job;
 use crate::available_memory;
 use crate::error::WithHint as _;
 use crate::printer::Printer;
 
-/// Prints the plan.
+/// Prints the plan, and gives the bytes at the peak.
 ///
 /// # Errors
 /// When the run does not fit, or the recipe cannot be followed on this model.
 pub(super) fn plan(
-    engine: &Engine,
-    checkpoint: &Checkpoint,
-    set: &FingerprintSet,
-    recipe: &Recipe,
+    job: &Job<'_>,
+    base: &Opened,
+    prompts: &[Prompt],
     printer: &Printer,
-) -> anyhow::Result<()> {
-    let run = run_size(engine, set);
+) -> anyhow::Result<u64> {
+    let run = run_size(job, base, prompts)?;
+    let (checkpoint, recipe) = (&base.checkpoint, job.recipe);
     let plan = MemoryPlan::new(checkpoint, recipe, &run)?;
     let available = available_memory::bytes();
     printer.note(table(&plan, available));
     let Some(available) = available else {
-        return Ok(());
+        return Ok(plan.peak());
     };
     let fits = plan.ensure_fits(available);
     if fits.is_ok() {
-        return Ok(());
+        return Ok(plan.peak());
     }
     let changes = MemoryPlan::changes_that_fit(checkpoint, recipe, &run, available)?;
     fits.hint(if changes.is_empty() {
@@ -39,27 +39,40 @@ pub(super) fn plan(
             "Each of these changes of the recipe would fit: {}.",
             changes.join("; ")
         )
-    })
+    })?;
+    Ok(plan.peak())
 }
 
-fn run_size(engine: &Engine, set: &FingerprintSet) -> RunSize {
-    let responses = set.fingerprints().iter().flat_map(|fingerprint| {
-        let query = fingerprint.query_ids.len();
-        let responses = fingerprint.responses.iter();
-        responses.map(move |response| (query + response.ids.len(), response.ids.len()))
-    });
+fn run_size(job: &Job<'_>, base: &Opened, prompts: &[Prompt]) -> anyhow::Result<RunSize> {
     let mut size = RunSize {
-        isa: engine.isa(),
+        isa: job.engine.isa(),
         longest: 0,
         response: 0,
         items: 0,
     };
-    for (whole, response) in responses {
-        size.longest = size.longest.max(whole);
-        size.response = size.response.max(response);
-        size.items += 1;
+    let mut longest = None;
+    for fingerprint in job.set.fingerprints() {
+        for response in &fingerprint.responses {
+            let whole = fingerprint.query_ids.len() + response.ids.len();
+            if whole > size.longest {
+                (size.longest, longest) = (whole, Some(fingerprint));
+            }
+            size.response = size.response.max(response.ids.len());
+            size.items += 1;
+        }
     }
-    size
+    let Some(longest) = longest.filter(|_| job.recipe.augment > 0) else {
+        return Ok(size);
+    };
+    size.items *= 1 + job.recipe.augment;
+    size.longest += job.recipe.augment_padding;
+    for prompt in prompts {
+        if base.tokenizer.has_chat_template() || !prompt.is_chat() {
+            let prompted = base.tokenizer.prompted(prompt, &longest.query)?;
+            size.longest = size.longest.max(prompted.len() + size.response);
+        }
+    }
+    Ok(size)
 }
 
 fn table(plan: &MemoryPlan, available: Option<u64>) -> String {

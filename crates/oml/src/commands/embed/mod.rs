@@ -29,7 +29,7 @@ pub(super) use outcome::{Embedding, RECIPE, TRAINING};
 use state::FrontierPoint;
 pub(super) use state::{Course, Resume, StateFolder};
 pub(super) use training::{Job, Outcome, embed};
-pub(crate) use training_args::{TrainingArgs, is_recipe_key};
+pub(crate) use training_args::{TrainingArgs, is_recipe_key, recipe_keys};
 
 /// Flags of `oml embed`.
 #[derive(Debug, Args)]
@@ -150,6 +150,8 @@ struct Output {
     frontier: Vec<FrontierPoint>,
     merkle_root: String,
     digest: String,
+    /// Memory at the peak, as planned.
+    planned_bytes: u64,
     training_seconds: f64,
     seconds: f64,
 }
@@ -183,6 +185,7 @@ impl Output {
             frontier: embedding.frontier.clone(),
             merkle_root: embedding.merkle_root.clone(),
             digest: embedding.digest.clone(),
+            planned_bytes: embedding.planned_bytes,
             training_seconds: embedding.training.as_secs_f64(),
             seconds: embedding.elapsed.as_secs_f64(),
         }

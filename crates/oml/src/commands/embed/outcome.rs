@@ -36,6 +36,7 @@ pub(super) struct Trained<'a> {
     pub(super) embedder: &'a Embedder,
     pub(super) course: &'a Course,
     pub(super) base_hits: usize,
+    pub(super) planned_bytes: u64,
 }
 
 /// What a run has brought.
@@ -55,6 +56,8 @@ pub(crate) struct Embedding {
     pub(crate) steps: u32,
     pub(crate) merkle_root: String,
     pub(crate) digest: String,
+    /// Memory at the peak, as planned.
+    pub(crate) planned_bytes: u64,
     /// Training alone.
     pub(crate) training: Duration,
     /// The whole run.
@@ -91,6 +94,7 @@ pub(super) fn write(
         embedder,
         course,
         base_hits,
+        planned_bytes,
     } = *trained;
     let path = folder.model();
     let spinner = printer.spinner("Writing the model");
@@ -156,6 +160,7 @@ pub(super) fn write(
         base_hits,
         prompted_recall: embedder.progress().best.and_then(|best| best.prompted),
         utility,
+        planned_bytes,
         training: Duration::from_secs_f64(course.seconds()),
         kept_share: course.kept_share,
         frontier: course.frontier.clone(),

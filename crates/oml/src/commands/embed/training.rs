@@ -83,6 +83,10 @@ pub(crate) fn embed(job: &Job<'_>, printer: &Printer) -> anyhow::Result<Outcome>
         !job.save_adapter || job.recipe.lora_rank > 0,
         "--save-adapter: expected a recipe with adapters, got lora_rank 0"
     );
+    anyhow::ensure!(
+        job.prompts.is_none() || job.recipe.augment > 0,
+        "--prompts: expected a recipe that trains inside prompts, got augment 0"
+    );
     interrupt::listen()?;
     files::refuse_existing(job.out)?;
     let folder = StateFolder::open(job.out, job.resume)?;
@@ -99,16 +103,16 @@ pub(crate) fn embed(job: &Job<'_>, printer: &Printer) -> anyhow::Result<Outcome>
             base.name
         ));
     }
-    memory::plan(job.engine, &base.checkpoint, job.set, job.recipe, printer)?;
+    let prompts = job
+        .prompts
+        .map_or_else(|| Ok(prompt::training()), prompts::read)?;
+    let planned_bytes = memory::plan(job, &base, &prompts, printer)?;
     let base_hits = check::count_hits(job.set, &base.model.score(&job.set.continuations())?)?;
     interrupt::check()?;
     let text = benign::text(&mut base, &digest, job.recipe, job.benign, printer)?;
     interrupt::check()?;
     let instructions =
         instructions::sequences(&mut base, job.recipe, &text, job.instructions, printer)?;
-    let prompts = job
-        .prompts
-        .map_or_else(|| Ok(prompt::training()), prompts::read)?;
     let identity = identity(job, &digest, &text.sequences, &prompts, &instructions)?;
 
     let spinner = printer.spinner("Preparing to train");
@@ -175,6 +179,7 @@ pub(crate) fn embed(job: &Job<'_>, printer: &Printer) -> anyhow::Result<Outcome>
         embedder: &embedder,
         course: &course,
         base_hits,
+        planned_bytes,
         tokenizer_hash: job.set.header().tokenizer_hash,
     };
     let mut embedding = match outcome::write(job, &trained, &folder, printer) {

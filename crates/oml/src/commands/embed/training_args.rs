@@ -357,7 +357,12 @@ fn invalid(key: Option<&str>, message: &str) -> Error {
 
 /// Whether a recipe may say this.
 pub(crate) fn is_recipe_key(key: &str) -> bool {
-    key == LORA || HELP.iter().any(|(name, _)| *name == key)
+    recipe_keys().any(|name| name == key)
+}
+
+/// Everything that a recipe may say.
+pub(crate) fn recipe_keys() -> impl Iterator<Item = &'static str> {
+    std::iter::once(LORA).chain(HELP.iter().map(|(name, _)| *name))
 }
 
 #[cfg(test)]
