@@ -22,11 +22,12 @@ use std::io::{BufReader, Read};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use crate::config::ModelConfig;
 use crate::tokenizer::{TextTokenizer, TokenizerFiles};
 use dequantise::dequantise;
+use gguf::RopeFactors;
 
 pub use adapter::write_adapter;
 pub use dtype::DType;
@@ -61,8 +62,18 @@ struct Place {
     file: usize,
     offset: u64,
     length: u64,
-    /// The tensor's rows are those of this many heads, and within each the two halves alternate.
-    interleaved_heads: Option<usize>,
+    form: Form,
+}
+
+/// How what is stored differs from what Hugging Face has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Form {
+    /// It does not.
+    Plain,
+    /// The rows are those of this many heads, and within each the two halves alternate.
+    Interleaved(usize),
+    /// One is added to every number.
+    Raised,
 }
 
 struct Found {
@@ -149,8 +160,10 @@ impl Checkpoint {
                 got: out[index],
             });
         }
-        if let Some(heads) = place.interleaved_heads {
-            separate_halves(out, heads, info.shape[0]);
+        match place.form {
+            Form::Plain => {}
+            Form::Interleaved(heads) => separate_halves(out, heads, info.shape[0]),
+            Form::Raised => out.iter_mut().for_each(|number| *number -= 1.0),
         }
         Ok(())
     }
@@ -273,21 +286,27 @@ fn open_gguf(path: &Path) -> Result<Checkpoint, CheckpointError> {
         .map_err(CheckpointError::io(path, "open"))?
         .len();
     let header = gguf::read_header(BufReader::new(&file), length, path)?;
-    let factors = rope_factors(&header, &file, path)?;
-    let config = gguf::hugging_face_config(&header, factors.as_deref(), path)?;
-    let found = gguf::map_tensors(&header, &config, path)?
+    let factors = |name| rope_factors(&header, name, &file, path);
+    let factors = RopeFactors {
+        plain: factors(RopeFactors::PLAIN)?,
+        short: factors(RopeFactors::SHORT)?,
+        long: factors(RopeFactors::LONG)?,
+    };
+    let (config, mut fields) = gguf::hugging_face_config(&header, &factors, path)?;
+    fields.insert("torch_dtype".into(), json!("float32"));
+    let found = gguf::map_tensors(&header, &config)
         .into_iter()
         .map(|mapped| Found {
             info: TensorInfo {
-                name: mapped.name,
-                shape: mapped.tensor.shape.clone(),
+                name: mapped.tensor.name,
+                shape: mapped.tensor.shape,
                 dtype: mapped.tensor.dtype,
             },
             place: Place {
                 file: 0,
                 offset: mapped.tensor.offset,
                 length: mapped.tensor.length,
-                interleaved_heads: mapped.interleaved_heads,
+                form: mapped.form,
             },
         });
     let found = found.collect();
@@ -299,7 +318,6 @@ fn open_gguf(path: &Path) -> Result<Checkpoint, CheckpointError> {
         "generation_config.json".into(),
         gguf::generation_config(&config),
     ));
-    let fields = config.to_json("float32");
     Checkpoint::assemble(
         path,
         config,
@@ -310,18 +328,15 @@ fn open_gguf(path: &Path) -> Result<Checkpoint, CheckpointError> {
     )
 }
 
-/// The content of `rope_freqs.weight`, a few f32.
+/// The content of a tensor of factors on frequencies, a few f32.
 fn rope_factors(
     header: &gguf::Header,
+    name: &str,
     file: &File,
     path: &Path,
 ) -> Result<Option<Vec<f32>>, CheckpointError> {
     const MAX_FACTORS: u64 = 1 << 12;
-    let Some(tensor) = header
-        .tensors
-        .iter()
-        .find(|tensor| tensor.name == "rope_freqs.weight")
-    else {
+    let Some(tensor) = header.tensors.iter().find(|tensor| tensor.name == name) else {
         return Ok(None);
     };
     if tensor.dtype != DType::F32 || tensor.length > 4 * MAX_FACTORS {

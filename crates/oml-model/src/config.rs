@@ -14,7 +14,7 @@ pub use oml_kernels::Activation;
 pub use rope::RopeScaling;
 
 use error::Fields;
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 /// Bytes of `config.json` that are read at most.
 pub const MAX_CONFIG_BYTES: u64 = 1 << 20;
@@ -316,49 +316,6 @@ impl ModelConfig {
         Ok(())
     }
 
-    /// The fields as `config.json` carries them, `dtype` being its name for the stored type. Complete for the families
-    /// that GGUF files are read of, Llama and Qwen2: other models' `config.json` is carried along as it was.
-    pub fn to_json(&self, dtype: &str) -> Map<String, Value> {
-        let eos = match self.eos_token_ids.as_slice() {
-            [] => Value::Null,
-            [one] => json!(one),
-            several => json!(several),
-        };
-        let fields = json!({
-            "architectures": [self.family.architecture],
-            "model_type": self.family.model_type,
-            "hidden_act": "silu",
-            "hidden_size": self.hidden_size,
-            "intermediate_size": self.intermediate_size,
-            "num_hidden_layers": self.num_hidden_layers,
-            "num_attention_heads": self.num_attention_heads,
-            "num_key_value_heads": self.num_key_value_heads,
-            "head_dim": self.head_dim,
-            "vocab_size": self.vocab_size,
-            "max_position_embeddings": self.max_position_embeddings,
-            "rms_norm_eps": shortest(self.rms_norm_eps),
-            "rope_theta": self.rope_theta,
-            "rope_scaling": self.rope_scaling.as_ref().map(RopeScaling::to_json),
-            "tie_word_embeddings": self.tie_word_embeddings,
-            "bos_token_id": self.bos_token_id,
-            "eos_token_id": eos,
-            "pad_token_id": self.pad_token_id,
-            "torch_dtype": dtype,
-            "use_cache": true,
-        });
-        let mut fields = match fields {
-            Value::Object(fields) => fields,
-            _ => Map::new(),
-        };
-        if self.family.model_type == "qwen2" {
-            fields.insert("use_sliding_window".into(), json!(false));
-        } else {
-            fields.insert("attention_bias".into(), json!(self.attention_bias));
-            fields.insert("mlp_bias".into(), json!(self.mlp_bias));
-        }
-        fields
-    }
-
     /// Every tensor of the model with its shape, rows first, in the order of computation.
     pub fn tensor_shapes(&self) -> Vec<(String, Vec<usize>)> {
         let (hidden, inner) = (self.hidden_size, self.intermediate_size);
@@ -429,11 +386,6 @@ impl ModelConfig {
         };
         format!("{name}.weight")
     }
-}
-
-/// The f64 that prints as the f32 does: 1e-5, not 0.000009999999747.
-fn shortest(value: f32) -> f64 {
-    value.to_string().parse().unwrap_or(f64::from(value))
 }
 
 #[cfg(test)]

@@ -19,7 +19,7 @@ use std::path::Path;
 use super::{CheckpointError, DType, element_count};
 use read::Source;
 
-pub(super) use config::{hugging_face_config, map_tensors};
+pub(super) use config::{RopeFactors, hugging_face_config, map_tensors};
 pub(super) use tokenizer::{generation_config, tokenizer_files};
 
 const MAX_HEADER_BYTES: u64 = 64 << 20;

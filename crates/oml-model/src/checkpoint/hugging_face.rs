@@ -9,7 +9,9 @@ use std::path::{Component, Path, PathBuf};
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
-use super::{Checkpoint, CheckpointError, Found, Place, TensorInfo, read_capped, safetensors};
+use super::{
+    Checkpoint, CheckpointError, Form, Found, Place, TensorInfo, read_capped, safetensors,
+};
 use crate::config::{MAX_CONFIG_BYTES, ModelConfig};
 use crate::tokenizer::MAX_TOKENIZER_BYTES;
 
@@ -103,7 +105,7 @@ fn open_weights(
                 file: files.len(),
                 offset: tensor.offset,
                 length: tensor.length,
-                interleaved_heads: None,
+                form: Form::Plain,
             },
         });
     }

@@ -4,13 +4,70 @@ use std::fs;
 use std::path::Path;
 
 use half::{bf16, f16};
-use oml_model::checkpoint::Checkpoint;
 use oml_model::checkpoint::gguf::read_header;
+use oml_model::checkpoint::{Checkpoint, DType, write_model};
 use oml_model::config::{ModelConfig, RopeScaling};
 
 use crate::support::{
     Field, Gguf, config, f32_bytes, gguf_metadata, gguf_name, tensors, text_bytes,
 };
+
+/// Files that the package `gguf` wrote of the decoder's tiny models: the same tensors, the same configuration, and a `config.json` that says
+/// it, but for what GGUF does not carry.
+#[test]
+fn families_are_those_of_their_folders() {
+    let goldens = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/goldens");
+    let temporary = tempfile::tempdir().unwrap();
+    for name in ["qwen3", "gemma2", "gemma3", "phi3-longrope", "mixtral"] {
+        let file = Checkpoint::open(&goldens.join("gguf").join(format!("{name}.gguf"))).unwrap();
+        let folder = Checkpoint::open(&goldens.join("decoder").join(name)).unwrap();
+        let names =
+            |model: &Checkpoint| model.tensors().map(|t| t.name.clone()).collect::<Vec<_>>();
+        assert_eq!(names(&file), names(&folder), "{name}");
+        for tensor in folder.tensors() {
+            let [mut expected, mut got] = [(); 2].map(|()| vec![0.0; tensor.elements()]);
+            folder.read_f32(&tensor.name, &mut expected).unwrap();
+            file.read_f32(&tensor.name, &mut got).unwrap();
+            let off = expected.iter().zip(&got).map(|(e, g)| (e - g).abs());
+            // Gemma's norms have lost what one more took from them.
+            assert!(off.fold(0.0, f32::max) < 3e-7, "{name} {}", tensor.name);
+        }
+        let mut expected = folder.config().clone();
+        let got = file.config();
+        match name {
+            // llama.cpp knows it by the size of the model
+            "gemma2" => expected.query_pre_attn_scalar = 8.0,
+            // and the windows, which are those of the published models
+            "gemma3" => {
+                expected.query_pre_attn_scalar = 8.0;
+                expected.windows = vec![Some(4); 3];
+                expected.rope_local_base_freq = Some(10_000.0);
+            }
+            _ => {}
+        }
+        if let (Some(wanted), Some(had)) = (&mut expected.rope_scaling, &got.rope_scaling)
+            && let (
+                RopeScaling::Long {
+                    attention_factor: wanted,
+                    ..
+                },
+                RopeScaling::Long {
+                    attention_factor: had,
+                    ..
+                },
+            ) = (wanted, had)
+        {
+            assert!((*wanted - had).abs() < 1e-6);
+            *wanted = *had;
+        }
+        assert_eq!(*got, expected, "{name}");
+
+        let out = temporary.path().join(name);
+        let mut supply = |tensor: &str, out: &mut [f32]| Ok(file.read_f32(tensor, out)?);
+        write_model(&out, &file, DType::F32, &mut supply, &[]).unwrap();
+        assert_eq!(Checkpoint::open(&out).unwrap().config(), got, "{name}");
+    }
+}
 
 /// llama.cpp's order of rows: row `half · d/2 + i` of a head becomes row `2 i + half`.
 fn interleave(values: &[f32], heads: usize, columns: usize) -> Vec<f32> {
@@ -302,7 +359,7 @@ fn metadata_that_makes_no_model_is_refused() {
                 file.field("general.architecture", Field::Text("mamba"));
                 file
             },
-            "general.architecture: expected one of llama, qwen2, got mamba",
+            "general.architecture: expected one of gemma, gemma2, gemma3, llama, phi3, qwen2, qwen3, got mamba",
         ),
         (
             {

@@ -396,7 +396,99 @@ def smollm2(path):
     write("smollm2_tokens.json", {"texts": texts, "ids": [encoder.encode(text) for text in texts], "chats": chats})
 
 
+# GGUF files of the decoder's tiny models
+
+FAMILIES = {"qwen3": "QWEN3", "gemma2": "GEMMA2", "gemma3": "GEMMA3", "phi3-longrope": "PHI3", "mixtral": "LLAMA"}
+
+
+def gguf_families():
+    """One file per family, names from the package `gguf`, numbers in llama.cpp's order; transformers must read the same weights from it."""
+    import gguf
+    import torch
+    from safetensors.numpy import load_file
+    from transformers import AutoModelForCausalLM
+
+    out = HERE / "gguf"
+    out.mkdir(exist_ok=True)
+    for name, architecture in FAMILIES.items():
+        folder = HERE / "decoder" / name
+        config = json.loads((folder / "config.json").read_text())
+        kind = gguf.MODEL_ARCH[architecture]
+        names = gguf.get_tensor_name_map(kind, config["num_hidden_layers"])
+        writer = gguf.GGUFWriter(out / f"{name}.gguf", gguf.MODEL_ARCH_NAMES[kind])
+        writer.add_context_length(config["max_position_embeddings"])
+        writer.add_embedding_length(config["hidden_size"])
+        writer.add_block_count(config["num_hidden_layers"])
+        writer.add_feed_forward_length(config["intermediate_size"])
+        heads, kv_heads = config["num_attention_heads"], config["num_key_value_heads"]
+        width = config.get("head_dim", config["hidden_size"] // heads)
+        writer.add_head_count(heads)
+        writer.add_head_count_kv(kv_heads)
+        writer.add_layer_norm_rms_eps(config["rms_norm_eps"])
+        writer.add_vocab_size(config["vocab_size"])
+        writer.add_rope_freq_base(config["rope_theta"])
+        writer.add_bos_token_id(config["bos_token_id"])
+        writer.add_eos_token_id(config["eos_token_id"])
+        if "pad_token_id" in config:
+            writer.add_pad_token_id(config["pad_token_id"])
+        if "head_dim" in config:
+            writer.add_key_length(width)
+            writer.add_value_length(width)
+        if config.get("sliding_window"):
+            writer.add_sliding_window(config["sliding_window"])
+        if name == "gemma2":
+            writer.add_attn_logit_softcapping(config["attn_logit_softcapping"])
+            writer.add_final_logit_softcapping(config["final_logit_softcapping"])
+        if name == "gemma3":
+            writer.add_rope_scaling_type(gguf.RopeScalingType.LINEAR)
+            writer.add_rope_scaling_factor(config["rope_scaling"]["factor"])
+        if name == "mixtral":
+            writer.add_expert_count(config["num_local_experts"])
+            writer.add_expert_used_count(config["num_experts_per_tok"])
+            writer.add_rope_dimension_count(width)
+        if name == "phi3-longrope":
+            original = config["original_max_position_embeddings"]
+            writer.add_rope_dimension_count(int(width * config["partial_rotary_factor"]))
+            writer.add_rope_scaling_orig_ctx_len(original)
+            ratio = config["max_position_embeddings"] / original
+            writer.add_rope_scaling_attn_factors(float(np.sqrt(1 + np.log(ratio) / np.log(original))))
+            for length in ("long", "short"):
+                factors = np.array(config["rope_scaling"][f"{length}_factor"], dtype=np.float32)
+                writer.add_tensor(f"rope_factors_{length}.weight", factors)
+        experts = {}
+        for tensor, values in load_file(folder / "model.safetensors").items():
+            if "gemma" in name and tensor.endswith("norm.weight"):
+                values = values + 1
+            if name == "mixtral" and (".q_proj." in tensor or ".k_proj." in tensor):
+                own = heads if ".q_proj." in tensor else kv_heads
+                halves = values.reshape(own, 2, len(values) // own // 2, *values.shape[1:])
+                values = halves.swapaxes(1, 2).reshape(values.shape)
+            if ".experts." in tensor:
+                prefix, rest = tensor.split(".experts.")
+                number, which, _ = rest.split(".")
+                experts.setdefault(f"{prefix}.experts.{which}.weight", {})[int(number)] = values
+                continue
+            writer.add_tensor(names.get_name(tensor, try_suffixes=(".weight", ".bias")), np.ascontiguousarray(values))
+        for tensor, parts in experts.items():
+            stacked = np.stack([parts[number] for number in sorted(parts)])
+            writer.add_tensor(names.get_name(tensor, try_suffixes=(".weight",)), stacked)
+        writer.write_header_to_file()
+        writer.write_kv_data_to_file()
+        writer.write_tensors_to_file()
+        writer.close()
+        if name in ("mixtral", "phi3-longrope"):
+            continue  # transformers reads neither Mixtral's experts nor Phi-3's factors
+        whole = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+        read = AutoModelForCausalLM.from_pretrained(
+            out, gguf_file=f"{name}.gguf", config=whole.config, dtype=torch.float32
+        )
+        for (key, a), (_, b) in zip(whole.state_dict().items(), read.state_dict().items(), strict=True):
+            assert (a - b).abs().max() < 1e-6, (name, key)
+        print(name, "is what transformers reads", file=sys.stderr)
+
+
 if __name__ == "__main__":
+    gguf_families()
     rope()
     dequantisation()
     byte_level()

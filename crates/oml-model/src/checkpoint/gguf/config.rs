@@ -5,8 +5,8 @@ use std::path::Path;
 use serde_json::{Map, Value, json};
 
 use super::{Header, HeaderTensor, Metadata};
-use crate::checkpoint::CheckpointError;
-use crate::config::{ConfigError, ModelConfig, RopeScaling};
+use crate::checkpoint::{CheckpointError, Form};
+use crate::config::{ConfigError, ModelConfig, Names, NormKind, RopeScaling};
 
 impl Header {
     fn missing(field: &str, file: &Path) -> CheckpointError {
@@ -89,13 +89,41 @@ impl Header {
     }
 }
 
-/// The configuration that the metadata describes. `rope_factors` is the content of `rope_freqs.weight`, where
-/// llama.cpp's converter keeps Llama 3's scaling.
+/// The factors on rotary frequencies that llama.cpp's converter keeps as tensors.
+#[derive(Debug, Default)]
+pub(in crate::checkpoint) struct RopeFactors {
+    /// `rope_freqs.weight`: Llama 3's scaling.
+    pub(in crate::checkpoint) plain: Option<Vec<f32>>,
+    /// `rope_factors_short.weight` and `rope_factors_long.weight`: longrope's.
+    pub(in crate::checkpoint) short: Option<Vec<f32>>,
+    pub(in crate::checkpoint) long: Option<Vec<f32>>,
+}
+
+impl RopeFactors {
+    pub(in crate::checkpoint) const PLAIN: &str = "rope_freqs.weight";
+    pub(in crate::checkpoint) const SHORT: &str = "rope_factors_short.weight";
+    pub(in crate::checkpoint) const LONG: &str = "rope_factors_long.weight";
+}
+
+const ORIGINAL_CONTEXT: &str = "rope.scaling.original_context_length";
+
+/// GGUF's architectures and the `model_type` of each.
+const ARCHITECTURES: [(&str, &str); 7] = [
+    ("gemma", "gemma"),
+    ("gemma2", "gemma2"),
+    ("gemma3", "gemma3_text"),
+    ("llama", "llama"),
+    ("phi3", "phi3"),
+    ("qwen2", "qwen2"),
+    ("qwen3", "qwen3"),
+];
+
+/// The configuration that the metadata describes, and the fields of the `config.json` that says the same.
 pub(in crate::checkpoint) fn hugging_face_config(
     header: &Header,
-    rope_factors: Option<&[f32]>,
+    factors: &RopeFactors,
     file: &Path,
-) -> Result<ModelConfig, CheckpointError> {
+) -> Result<(ModelConfig, Map<String, Value>), CheckpointError> {
     let bad = |source| CheckpointError::Config {
         file: file.to_owned(),
         source,
@@ -104,17 +132,19 @@ pub(in crate::checkpoint) fn hugging_face_config(
     let architecture = header
         .text(architecture_field, file)?
         .ok_or_else(|| Header::missing(architecture_field, file))?;
-    if !["llama", "qwen2"].contains(&architecture) {
-        let field = "general.architecture";
-        return Err(bad(ConfigError::value(
-            field,
-            "one of llama, qwen2",
-            architecture,
-        )));
-    }
+    let known = ARCHITECTURES.iter().find(|(name, _)| *name == architecture);
+    let Some((_, model_type)) = known else {
+        let names = ARCHITECTURES.map(|(name, _)| name).join(", ");
+        let expected = format!("one of {names}");
+        let error = ConfigError::value(architecture_field, expected, architecture);
+        return Err(bad(error));
+    };
     let key = |field: &str| format!("{architecture}.{field}");
     let mut fields = Map::new();
-    fields.insert("model_type".into(), json!(architecture));
+    let experts = header.integer(&key("expert_count"), file)?.unwrap_or(0);
+    let is_routed = *model_type == "llama" && experts > 0;
+    let model_type = if is_routed { "mixtral" } else { model_type };
+    fields.insert("model_type".into(), json!(model_type));
     let needed = [
         ("hidden_size", "embedding_length"),
         ("intermediate_size", "feed_forward_length"),
@@ -129,19 +159,33 @@ pub(in crate::checkpoint) fn hugging_face_config(
             .ok_or_else(|| Header::missing(&field, file))?;
         fields.insert(name.into(), json!(value));
     }
-    let optional = [
+    let mut optional = vec![
         ("num_key_value_heads", "attention.head_count_kv"),
         ("head_dim", "attention.key_length"),
     ];
+    if ["gemma2", "gemma3_text", "phi3"].contains(&model_type) {
+        optional.push(("sliding_window", "attention.sliding_window"));
+    }
+    if is_routed {
+        optional.push(("num_local_experts", "expert_count"));
+        optional.push(("num_experts_per_tok", "expert_used_count"));
+    }
     for (name, field) in optional {
         if let Some(value) = header.integer(&key(field), file)? {
             fields.insert(name.into(), json!(value));
         }
     }
-    let floats = [
+    // which the classes of transformers differ in
+    let heads = fields["num_attention_heads"].clone();
+    fields.entry("num_key_value_heads").or_insert(heads);
+    let mut floats = vec![
         ("rms_norm_eps", "attention.layer_norm_rms_epsilon"),
         ("rope_theta", "rope.freq_base"),
     ];
+    if model_type == "gemma2" {
+        floats.push(("attn_logit_softcapping", "attn_logit_softcapping"));
+        floats.push(("final_logit_softcapping", "final_logit_softcapping"));
+    }
     for (name, field) in floats {
         if let Some(value) = header.float(&key(field), file)? {
             fields.insert(name.into(), json!(value));
@@ -152,7 +196,12 @@ pub(in crate::checkpoint) fn hugging_face_config(
             fields.insert(name.into(), json!(value));
         }
     }
-    fields.insert("eos_token_id".into(), json!(end_tokens(header, file)?));
+    let ends = end_tokens(header, file)?;
+    let end = match ends[..] {
+        [one] => json!(one),
+        _ => json!(ends),
+    };
+    fields.insert("eos_token_id".into(), end);
     let embedding = header.tensor("token_embd.weight");
     let rows = embedding.and_then(|tensor| tensor.shape.first());
     let rows = rows.ok_or_else(|| CheckpointError::MissingTensor {
@@ -160,43 +209,77 @@ pub(in crate::checkpoint) fn hugging_face_config(
         tensor: "token_embd.weight".into(),
     })?;
     fields.insert("vocab_size".into(), json!(rows));
-    let follows = [
-        (
-            "tie_word_embeddings",
-            header.tensor("output.weight").is_none(),
-        ),
-        (
-            "attention_bias",
-            header.tensor("blk.0.attn_q.bias").is_some(),
-        ),
-        ("mlp_bias", header.tensor("blk.0.ffn_down.bias").is_some()),
-    ];
-    fields.extend(follows.map(|(name, flag)| (name.to_owned(), json!(flag))));
-    if let Some(scaling) = scaling(header, &key, file)? {
+    let has = |name: &str| header.tensor(name).is_some();
+    fields.insert("tie_word_embeddings".into(), json!(!has("output.weight")));
+    match model_type {
+        "llama" | "mixtral" => {
+            fields.insert("attention_bias".into(), json!(has("blk.0.attn_q.bias")));
+            fields.insert("mlp_bias".into(), json!(has("blk.0.ffn_down.bias")));
+        }
+        // where Phi-3 has it
+        "phi3" => {
+            if let Some(length) = header.integer(&key(ORIGINAL_CONTEXT), file)? {
+                fields.insert("original_max_position_embeddings".into(), json!(length));
+            }
+        }
+        "qwen2" => {
+            fields.insert("use_sliding_window".into(), json!(false));
+        }
+        "qwen3" => {
+            fields.insert("attention_bias".into(), json!(has("blk.0.attn_q.bias")));
+            fields.insert("use_sliding_window".into(), json!(false));
+        }
+        "gemma2" | "gemma3_text" => {
+            if let Some(scale) = query_scale(&fields) {
+                fields.insert("query_pre_attn_scalar".into(), json!(scale));
+            }
+        }
+        _ => {}
+    }
+    if let Some(scaling) = scaling(header, factors, &key, file)? {
         fields.insert("rope_scaling".into(), scaling);
     }
-    let mut config = ModelConfig::from_json(&fields).map_err(bad)?;
-    if let Some(width) = header.integer(&key("rope.dimension_count"), file)?
-        && width != config.head_dim as i64
-    {
-        return Err(bad(ConfigError::value(
-            "rope.dimension_count",
-            config.head_dim.to_string(),
-            width,
-        )));
+    let rotated = header.integer(&key("rope.dimension_count"), file)?;
+    if let (Some(rotated), "phi3", Some(width)) = (rotated, model_type, head_width(&fields)) {
+        let part = rotated as f64 / width as f64;
+        fields.insert("partial_rotary_factor".into(), json!(part));
     }
-    if let Some(factors) = rope_factors {
-        config.rope_scaling =
-            Some(
-                llama3_scaling(&config, factors).ok_or_else(|| CheckpointError::Field {
-                    file: file.to_owned(),
-                    field: "rope_freqs.weight".into(),
-                    expected: "the factors of Llama 3's rope scaling".into(),
-                    got: "others".into(),
-                })?,
-            );
+    let config = ModelConfig::from_json(&fields).map_err(bad)?;
+    if let Some(width) = rotated.filter(|width| *width != config.rotary_dim as i64) {
+        let expected = config.rotary_dim.to_string();
+        let error = ConfigError::value("rope.dimension_count", expected, width);
+        return Err(bad(error));
     }
-    Ok(config)
+    if let Some(factors) = &factors.plain {
+        let scaling = llama3_scaling(&config, factors);
+        let scaling = scaling.ok_or_else(|| CheckpointError::Field {
+            file: file.to_owned(),
+            field: RopeFactors::PLAIN.into(),
+            expected: "the factors of Llama 3's rope scaling".into(),
+            got: "others".into(),
+        })?;
+        fields.insert("rope_scaling".into(), scaling.to_json());
+    }
+    let config = ModelConfig::from_json(&fields).map_err(bad)?;
+    fields.insert("architectures".into(), json!([config.family.architecture]));
+    Ok((config, fields))
+}
+
+/// The width of a head: what is given, or H over the heads.
+fn head_width(fields: &Map<String, Value>) -> Option<i64> {
+    let number = |name: &str| fields.get(name)?.as_i64();
+    let divided = || number("hidden_size")?.checked_div(number("num_attention_heads")?);
+    number("head_dim").or_else(divided)
+}
+
+/// Gemma's `query_pre_attn_scalar`, which the file does not have and llama.cpp knows by the size of the model: the width of a head, in
+/// the largest models (46 and 62 layers) H over the heads.
+fn query_scale(fields: &Map<String, Value>) -> Option<i64> {
+    let number = |name: &str| fields.get(name)?.as_i64();
+    match number("num_hidden_layers")? {
+        46 | 62 => number("hidden_size")?.checked_div(number("num_attention_heads")?),
+        _ => head_width(fields),
+    }
 }
 
 /// The end of text, then the ends of turn and message where they differ.
@@ -214,17 +297,26 @@ fn end_tokens(header: &Header, file: &Path) -> Result<Vec<i64>, CheckpointError>
 
 fn scaling(
     header: &Header,
+    factors: &RopeFactors,
     key: &dyn Fn(&str) -> String,
     file: &Path,
 ) -> Result<Option<Value>, CheckpointError> {
-    let Some(kind) = header
-        .text(&key("rope.scaling.type"), file)?
-        .filter(|kind| *kind != "none")
-    else {
-        return Ok(None);
-    };
     let mut fields = Map::new();
-    fields.insert("rope_type".into(), json!(kind));
+    let kind = header.text(&key("rope.scaling.type"), file)?;
+    let kind = kind.filter(|kind| *kind != "none");
+    match (&factors.short, &factors.long, kind) {
+        (Some(short), Some(long), _) => {
+            let decimal = |factor: &f32| factor.to_string().parse().unwrap_or(f64::from(*factor));
+            let list = |factors: &[f32]| factors.iter().map(decimal).collect::<Vec<_>>();
+            fields.insert("type".into(), json!("longrope"));
+            fields.insert("short_factor".into(), json!(list(short)));
+            fields.insert("long_factor".into(), json!(list(long)));
+        }
+        (_, _, Some(kind)) => {
+            fields.insert("rope_type".into(), json!(kind));
+        }
+        _ => return Ok(None),
+    }
     let floats = [
         ("factor", "rope.scaling.factor"),
         ("attention_factor", "rope.scaling.attn_factor"),
@@ -234,7 +326,7 @@ fn scaling(
             fields.insert(name.into(), json!(value));
         }
     }
-    if let Some(length) = header.integer(&key("rope.scaling.original_context_length"), file)? {
+    if let Some(length) = header.integer(&key(ORIGINAL_CONTEXT), file)? {
         fields.insert("original_max_position_embeddings".into(), json!(length));
     }
     Ok(Some(Value::Object(fields)))
@@ -261,39 +353,69 @@ fn llama3_scaling(config: &ModelConfig, factors: &[f32]) -> Option<RopeScaling> 
     same.then_some(scaling)
 }
 
-/// A GGUF tensor under Hugging Face's name, with the number of heads whose rows GGUF interleaves.
-pub(in crate::checkpoint) struct MappedTensor<'a> {
-    pub(in crate::checkpoint) name: String,
-    pub(in crate::checkpoint) tensor: &'a HeaderTensor,
-    pub(in crate::checkpoint) interleaved_heads: Option<usize>,
+/// A GGUF tensor, or a part of one, under Hugging Face's name.
+pub(in crate::checkpoint) struct MappedTensor {
+    pub(in crate::checkpoint) tensor: HeaderTensor,
+    pub(in crate::checkpoint) form: Form,
 }
 
 /// Every tensor that belongs to the model. A name that has no counterpart stays as it is.
-pub(in crate::checkpoint) fn map_tensors<'a>(
-    header: &'a Header,
+pub(in crate::checkpoint) fn map_tensors(
+    header: &Header,
     config: &ModelConfig,
-    file: &Path,
-) -> Result<Vec<MappedTensor<'a>>, CheckpointError> {
-    // llama.cpp rotates neighbouring pairs where Hugging Face rotates halves, so its converter interleaves the rows
-    let interleaves = header.text("general.architecture", file)? == Some("llama");
-    let map = |tensor: &'a HeaderTensor| {
-        let heads = match part(&tensor.name) {
-            Some((_, "attn_q", _)) => Some(config.num_attention_heads),
-            Some((_, "attn_k", _)) => Some(config.num_key_value_heads),
-            _ => None,
+) -> Vec<MappedTensor> {
+    let apart = [RopeFactors::PLAIN, RopeFactors::SHORT, RopeFactors::LONG];
+    let own = header.tensors.iter();
+    own.filter(|tensor| !apart.contains(&tensor.name.as_str()))
+        .flat_map(|tensor| map(tensor, config))
+        .collect()
+}
+
+fn map(tensor: &HeaderTensor, config: &ModelConfig) -> Vec<MappedTensor> {
+    let family = config.family;
+    if let (Some((layer, part, "weight")), Some(names)) =
+        (part(&tensor.name), &family.names.experts)
+        && let Some(expert_part) = part.strip_suffix("_exps")
+        && let [experts, rows, columns] = tensor.shape[..]
+    {
+        let map = match expert_part {
+            "ffn_gate" => "w1",
+            "ffn_up" => "w3",
+            _ => "w2",
         };
-        MappedTensor {
-            name: hugging_face_name(&tensor.name),
-            tensor,
-            interleaved_heads: heads.filter(|_| interleaves),
+        let length = tensor.length / experts.max(1) as u64;
+        let expert = |n: usize| HeaderTensor {
+            name: format!("model.layers.{layer}.{}.{n}.{map}.weight", names.experts),
+            dtype: tensor.dtype,
+            shape: vec![rows, columns],
+            offset: tensor.offset + n as u64 * length,
+            length,
+        };
+        let part = |n| MappedTensor {
+            tensor: expert(n),
+            form: Form::Plain,
+        };
+        return (0..experts).map(part).collect();
+    }
+    // llama.cpp rotates neighbouring pairs where Hugging Face rotates halves, so its converter interleaves the rows
+    let interleaves = ["llama", "mixtral"].contains(&family.model_type);
+    let form = match part(&tensor.name) {
+        Some((_, "attn_q", _)) if interleaves => Form::Interleaved(config.num_attention_heads),
+        Some((_, "attn_k", _)) if interleaves => Form::Interleaved(config.num_key_value_heads),
+        // and it adds what Gemma adds to the weights of norms
+        _ if family.norm == (NormKind::Rms { offset: 1.0 })
+            && tensor.name.ends_with("norm.weight") =>
+        {
+            Form::Raised
         }
+        _ => Form::Plain,
     };
-    Ok(header
-        .tensors
-        .iter()
-        .filter(|tensor| tensor.name != "rope_freqs.weight")
-        .map(map)
-        .collect())
+    let name = hugging_face_name(&tensor.name, &family.names);
+    let tensor = HeaderTensor {
+        name,
+        ..tensor.clone()
+    };
+    vec![MappedTensor { tensor, form }]
 }
 
 /// `blk.LAYER.PART.KIND`
@@ -303,27 +425,35 @@ fn part(name: &str) -> Option<(&str, &str, &str)> {
     Some((layer, part, kind))
 }
 
-fn hugging_face_name(name: &str) -> String {
+fn hugging_face_name(name: &str, names: &Names) -> String {
     match name {
-        "token_embd.weight" => return "model.embed_tokens.weight".into(),
-        "output_norm.weight" => return "model.norm.weight".into(),
-        "output.weight" => return "lm_head.weight".into(),
+        "token_embd.weight" => return format!("{}.weight", names.embedding),
+        "output_norm.weight" => return format!("{}.weight", names.final_norm),
+        "output.weight" => return format!("{}.weight", names.head),
         _ => {}
     }
     let Some((layer, part, kind)) = part(name) else {
         return name.to_owned();
     };
-    let part = match part {
-        "attn_norm" => "input_layernorm",
-        "ffn_norm" => "post_attention_layernorm",
-        "attn_q" => "self_attn.q_proj",
-        "attn_k" => "self_attn.k_proj",
-        "attn_v" => "self_attn.v_proj",
-        "attn_output" => "self_attn.o_proj",
-        "ffn_gate" => "mlp.gate_proj",
-        "ffn_up" => "mlp.up_proj",
-        "ffn_down" => "mlp.down_proj",
-        _ => return name.to_owned(),
+    let own = match part {
+        "attn_norm" => Some(names.attention_norm),
+        "ffn_norm" => Some(names.mlp_norm),
+        "post_attention_norm" => names.attention_out_norm,
+        "post_ffw_norm" => names.mlp_out_norm,
+        "attn_q_norm" => names.head_norms.map(|[queries, _]| queries),
+        "attn_k_norm" => names.head_norms.map(|[_, keys]| keys),
+        "attn_q" | "attn_qkv" => names.qkv.first().copied(),
+        "attn_k" => names.qkv.get(1).copied(),
+        "attn_v" => names.qkv.get(2).copied(),
+        "attn_output" => Some(names.o),
+        "ffn_gate_inp" => names.experts.as_ref().map(|names| names.router),
+        "ffn_gate" => names.up.first().copied(),
+        "ffn_up" => names.up.last().copied(),
+        "ffn_down" => Some(names.down),
+        _ => None,
     };
-    format!("model.layers.{layer}.{part}.{kind}")
+    match own {
+        Some(own) => format!("{}.{layer}.{own}.{kind}", names.layers),
+        None => name.to_owned(),
+    }
 }
