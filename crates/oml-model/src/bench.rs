@@ -153,7 +153,7 @@ impl Decode {
         let prompts = (0..W2.0)
             .map(|s| (0..W2.1).map(|t| token(&sizes, s, t)).collect())
             .collect();
-        let weights = linear_weights(&sizes);
+        let weights = linear_weights(&sizes, sizes.experts_per_token);
         let adapters = if lora {
             adapter_weights(&sizes)
         } else {
@@ -365,25 +365,28 @@ impl Weighed {
     }
 }
 
-/// The linear maps and the head.
-fn linear_weights(sizes: &Sizes) -> Weighed {
+/// The linear maps, of so many feed-forward blocks in each layer, and the head.
+fn linear_weights(sizes: &Sizes, blocks: usize) -> Weighed {
     let (hidden, heads) = (sizes.hidden, sizes.heads);
+    let block = sizes.intermediate + sizes.gate.inputs(sizes.intermediate);
+    let routed = usize::from(sizes.family.names.experts.is_some());
     Weighed::new(
         sizes,
         hidden * heads.qkv_width(),
-        hidden * (heads.query_width() + sizes.intermediate + sizes.gate.inputs(sizes.intermediate)),
+        hidden * (heads.query_width() + blocks * block + routed * sizes.experts),
         hidden * sizes.vocabulary,
     )
 }
 
-/// Low-rank adapters of all maps.
+/// Low-rank adapters of all maps that get one.
 fn adapter_weights(sizes: &Sizes) -> Weighed {
     let (hidden, inner) = (sizes.hidden, sizes.intermediate);
     let (query, kv) = (sizes.heads.query_width(), sizes.heads.kv_width());
+    let dense = usize::from(sizes.family.names.experts.is_none());
     Weighed::new(
         sizes,
         LORA_RANK * ((hidden + query) + 2 * (hidden + kv)),
-        LORA_RANK * ((query + hidden) + 3 * (hidden + inner)),
+        LORA_RANK * ((query + hidden) + dense * 3 * (hidden + inner)),
         0,
     )
 }
@@ -391,13 +394,17 @@ fn adapter_weights(sizes: &Sizes) -> Weighed {
 fn step_work(sizes: &Sizes, sequences: &[TrainingSequence], lora: bool) -> Work {
     let tokens: usize = sequences.iter().map(|s| s.ids.len()).sum();
     let picked: usize = sequences.iter().map(|s| s.objectives.len()).sum();
-    let weights = linear_weights(sizes);
+    let weights = linear_weights(sizes, sizes.experts_per_token);
     let (times, adapters) = if lora {
         (4.0, adapter_weights(sizes))
     } else {
         (6.0, Weighed::default())
     };
-    let trained = if lora { adapters } else { weights };
+    let trained = if lora {
+        adapters
+    } else {
+        linear_weights(sizes, sizes.experts)
+    };
     Work {
         tokens,
         operations: times * weights.products(tokens, picked)

@@ -50,7 +50,7 @@ pub enum RequestError {
         index: usize,
         /// Its tokens, those to be generated included.
         got: usize,
-        /// `max_position_embeddings`.
+        /// [`ModelConfig::longest_sequence`](crate::config::ModelConfig::longest_sequence).
         limit: usize,
     },
     /// Two models whose distributions are over different tokens.

@@ -21,7 +21,7 @@ pub const MAX_CONFIG_BYTES: u64 = 1 << 20;
 
 const MAX_LAYERS: usize = 1 << 10;
 const MAX_HEADS: usize = 1 << 12;
-const MAX_WIDTH: usize = 1 << 20;
+pub(crate) const MAX_WIDTH: usize = 1 << 20;
 const MAX_VOCABULARY: usize = 1 << 22;
 const MAX_POSITIONS: usize = 1 << 28;
 

@@ -292,7 +292,10 @@ fn with_table(
             _ => {
                 let flags = command.get_arguments().filter_map(|arg| arg.get_long());
                 let commands = command.get_subcommands().map(Command::get_name);
-                let meant = suggestion(&flag, flags.chain(commands));
+                let shared = SHARED.into_iter().filter(|_| path.is_empty());
+                let known = flags.chain(commands).chain(shared);
+                let known = known.filter(|name| !NOT_IN_FILES.contains(name) && *name != flag);
+                let meant = suggestion(&flag, known);
                 bail!("{}: unknown setting {name}{meant}", file.display())
             }
         }
@@ -643,6 +646,12 @@ mod tests {
         for (content, fault) in [
             ("colour = 1", "FOLDER/oml.toml: unknown setting colour"),
             ("[check]\nk = 1", "FOLDER/oml.toml: unknown setting check.k"),
+            ("config = \"x\"", "FOLDER/oml.toml: unknown setting config"),
+            ("embed = 1", "FOLDER/oml.toml: unknown setting embed"),
+            (
+                "ownr = \"x\"",
+                "FOLDER/oml.toml: unknown setting ownr (did you mean owner?)",
+            ),
             (
                 "[embed]\nepoch = 1",
                 "FOLDER/oml.toml: unknown setting embed.epoch (did you mean epochs?)",

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::write::{Blueprint, SHARD_BYTES, write_shards};
 use super::{Checkpoint, CheckpointError, DType, TensorInfo};
-use crate::config::{ConfigError, MlpPart};
+use crate::config::{ConfigError, MAX_WIDTH, MlpPart};
 use crate::sampler::SequenceRandom;
 
 /// Units that are added at most.
@@ -17,7 +17,7 @@ pub const MAX_NEW_UNITS: usize = 1 << 16;
 /// `dtype`. Weights into new units are normal, with the root mean square of those beside them.
 ///
 /// # Errors
-/// More than [`MAX_NEW_UNITS`] or none, and those of [`super::write_model`].
+/// More than [`MAX_NEW_UNITS`], or than a model may have, or none; and those of [`super::write_model`].
 pub fn write_expanded(
     out: &Path,
     source: &Checkpoint,
@@ -26,15 +26,16 @@ pub fn write_expanded(
     dtype: DType,
 ) -> Result<(), CheckpointError> {
     let config = source.config();
-    let (before, mut larger) = (config.intermediate_size, config.clone());
-    larger.intermediate_size += units;
-    if !(1..=MAX_NEW_UNITS).contains(&units) {
-        let expected = format!("1 to {MAX_NEW_UNITS}");
+    let before = config.intermediate_size;
+    let most = MAX_NEW_UNITS.min(MAX_WIDTH - before);
+    if !(1..=most).contains(&units) {
         return Err(CheckpointError::Config {
-            file: source.path().to_owned(),
-            source: ConfigError::value("units", expected, units),
+            file: out.to_owned(),
+            source: ConfigError::value("units", format!("1 to {most}"), units),
         });
     }
+    let mut larger = config.clone();
+    larger.intermediate_size += units;
     let mut blueprint = Blueprint::from(source);
     let field = json!(larger.intermediate_size);
     blueprint

@@ -219,6 +219,10 @@ pub(super) fn from_json(
         // as the first models with it call it
         "longrope" | "su" => {
             let original: usize = original()?;
+            if original < 2 {
+                let field = "original_max_position_embeddings";
+                return Err(ConfigError::value(field, "at least 2", original));
+            }
             let ratio = max_position_embeddings as f64 / original as f64;
             let factor = fields.scale("factor")?.unwrap_or(ratio);
             let derived = match factor <= 1.0 {
@@ -252,6 +256,17 @@ fn stretch(factor: f64) -> Result<f64, ConfigError> {
 }
 
 impl ModelConfig {
+    /// The rotary frequencies of a family whose base is another where none is given.
+    pub(super) fn set_rope(
+        &mut self,
+        fields: &Fields<'_>,
+        default_theta: f64,
+    ) -> Result<(), ConfigError> {
+        let read = from_json(fields.0, self.max_position_embeddings, default_theta);
+        (self.rope_theta, self.rope_scaling) = read?;
+        Ok(())
+    }
+
     /// The rotary frequencies of Gemma 3: those of the layers without a window, and those of the layers with one.
     pub(super) fn set_two_ropes(
         &mut self,

@@ -308,8 +308,18 @@ fn every_fault_has_its_message() {
         ),
         (
             json!({"model_type": "phi3", "architectures": null, "rope_scaling": {"type": "longrope",
-                "short_factor": [1, 1, 1, 1], "long_factor": [1, 2]}}),
+                "original_max_position_embeddings": 64, "short_factor": [1, 1, 1, 1], "long_factor": [1, 2]}}),
             "long_factor: expected 4 numbers, one per rotary pair, got 2",
+        ),
+        (
+            json!({"model_type": "phi3", "architectures": null, "rope_scaling": {"type": "longrope",
+                "short_factor": [1, 1, 1, 1], "long_factor": [1, 1, 1, 1]}}),
+            "original_max_position_embeddings: missing",
+        ),
+        (
+            json!({"rope_scaling": {"type": "longrope", "short_factor": [1, 1, 1, 1], "long_factor": [1, 1, 1, 1],
+                "original_max_position_embeddings": 1}}),
+            "original_max_position_embeddings: expected at least 2, got 1",
         ),
         (
             json!({"model_type": "phi3", "architectures": null, "rope_scaling": {"type": "yarn", "factor": 2}}),

@@ -51,7 +51,7 @@ pub(super) struct LayerSaves<B: Backend> {
     pub(super) inner: [B::Buffer; 4],
     /// What the four groups give before their magnitudes, `[T, outputs]`, where they have some.
     pub(super) outputs: [B::Buffer; 4],
-    /// The same of experts, in place of gate and up.
+    /// In place of gate and up, where the layer has experts.
     pub(super) experts: ExpertSaves<B>,
 }
 
@@ -177,10 +177,10 @@ impl<B: Backend> LayerSaves<B> {
 impl<B: Backend> Decoder<B> {
     /// Runs a packed batch and leaves the normed picked rows in `hidden` `[R, H]`. With `keep`, everything that the backward pass needs is kept.
     pub(super) fn run_packed(&mut self, batch: &Batch, keep: bool) {
-        if keep && self.saves.is_empty() {
-            let (layers, backend) = (self.sizes.layers, &self.backend);
+        let (layers, backend) = (self.sizes.layers, &self.backend);
+        let kept = if self.checkpoints { 1 } else { layers };
+        if keep && self.saves.len() != kept {
             self.inputs = (0..layers).map(|_| backend.buffer(0)).collect();
-            let kept = if self.checkpoints { 1 } else { layers };
             self.saves = (0..kept).map(|_| LayerSaves::new(backend)).collect();
         }
         self.run(

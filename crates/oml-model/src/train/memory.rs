@@ -244,19 +244,17 @@ impl MemoryPlan {
                 with(&|r| r.optimizer = optimizer),
             );
         }
-        if recipe.lora_rank == 0 {
-            let adapted = |r: &mut Recipe| {
-                r.lora_rank = 16;
-                (r.mask_share, r.train_units) = (0.0, 0);
-                r.train_modules.clear();
-            };
-            change("lora_rank = 16".into(), with(&adapted));
+        // Adapters are no substitute for a choice among the weights.
+        let chooses =
+            recipe.mask_share > 0.0 || recipe.train_units > 0 || !recipe.train_modules.is_empty();
+        if recipe.lora_rank == 0 && !chooses {
+            change("lora_rank = 16".into(), with(&|r| r.lora_rank = 16));
             change(
                 format!(
                     "lora_rank = 16, gradient_checkpointing = true and micro_batch_tokens = {smaller}"
                 ),
                 with(&|r| {
-                    adapted(r);
+                    r.lora_rank = 16;
                     r.gradient_checkpointing = true;
                     r.micro_batch_tokens = smaller;
                 }),
@@ -306,6 +304,11 @@ impl Activations {
         let wide = h.max(i).max(query);
         // Pairs of a token and an expert have rows of their own.
         let pairs = sizes.experts_per_token as u64;
+        // Each expert keeps room for the most rows that it has had: twice an even share, say.
+        let kept_pairs = match sizes.family.names.experts {
+            Some(_) => (2 * pairs).min(sizes.experts as u64),
+            None => pairs,
+        };
         let rows = |count: u64| match sizes.family.names.experts {
             Some(_) => 4 * h * (1 + count * pairs),
             None => 0,
@@ -313,7 +316,7 @@ impl Activations {
 
         let input = 4 * h;
         let layer = 4 * h
-            + packed * (qkv + query + 2 * i * pairs)
+            + packed * (qkv + query + 2 * i * kept_pairs)
             + rows(1)
             + 4 * 4 * 3 * rank
             + dora * (qkv + 2 * h + 2 * i) * 4;

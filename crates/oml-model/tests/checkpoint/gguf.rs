@@ -433,6 +433,25 @@ fn metadata_that_makes_no_model_is_refused() {
             },
             "llama.rope.scaling.factor: expected a finite number, got NaN",
         ),
+        (
+            {
+                let mut file = good();
+                file.tensor("token_embd.weight", &[16, 8], 0, &embedding)
+                    .field("llama.expert_count", Field::U32(2))
+                    .placed("blk.0.ffn_gate_exps.weight", &[1 << 40, 0, 32], 0, 0);
+                file
+            },
+            "model.layers.0.input_layernorm.weight: missing",
+        ),
+        (
+            {
+                let mut file = good();
+                file.tensor("token_embd.weight", &[16, 8], 0, &embedding)
+                    .field("llama.expert_count", Field::U32(4096));
+                file
+            },
+            "num_local_experts: expected a whole number from 1 to 128, got 4096",
+        ),
     ];
     for (file, message) in cases {
         assert_eq!(open(&file), message);

@@ -352,6 +352,25 @@ fn threads_and_repetition_change_no_bit() {
     }
 }
 
+/// An expert that no token of a batch goes through must not keep the gradients of the batch before.
+#[test]
+fn experts_forget_the_batch_before() {
+    let sequences = language(&[ids(2, 62)]);
+    let views: Vec<&TrainingSequence> = sequences.iter().collect();
+    let many = language(&texts(63));
+    let many: Vec<&TrainingSequence> = many.iter().collect();
+    for isa in available() {
+        let new = || crate::model::trainer(&checkpoint("mixtral"), isa, AdamWOptions::default());
+        let (mut fresh, mut used) = (new(), new());
+        fresh.accumulate(&views, None, false);
+        let zeros = |gradients: &[f32]| gradients.iter().filter(|g| **g == 0.0).count();
+        used.accumulate(&many, None, false);
+        assert!(zeros(used.gradients()) < zeros(fresh.gradients()));
+        used.accumulate(&views, None, false);
+        assert!(bits(used.gradients()) == bits(fresh.gradients()), "{isa}");
+    }
+}
+
 #[test]
 fn layers_that_are_computed_again_give_the_same_gradients() {
     let (first, second) = (language(&texts(60)), language(&texts(61)[..3]));

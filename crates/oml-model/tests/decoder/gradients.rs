@@ -220,6 +220,70 @@ fn gradients_of_adapters() {
     }
 }
 
+/// `dA = scale·Bᵀ·dW` and `dB = scale·dW·Aᵀ`, dW being the gradient of the merged weights. Where experts are chosen differences say nothing,
+/// for a step may change a choice.
+#[test]
+fn gradients_of_adapters_follow_those_of_the_weights() {
+    for name in ["mixtral", "qwen3"] {
+        let (checkpoint, sequences) = (checkpoint(name), language(&texts(5)));
+        let views: Vec<&TrainingSequence> = sequences.iter().collect();
+        let mut beside = with_adapters(&checkpoint, Isa::Portable, &[ALL_LINEAR]);
+        disturb(&mut beside, 0.1);
+        let adapters = beside.decoder.adapters.as_ref().unwrap();
+        let (values, map, scale) = (
+            adapters.flat.to_vec(),
+            adapters.map.clone(),
+            f64::from(adapters.spec.scale()),
+        );
+        let mut whole = trainer(&checkpoint, Isa::Portable, AdamWOptions::default());
+        let weights = whole.decoder.weights.map.clone();
+        for entry in &weights.entries {
+            let weight = &mut whole.decoder.weights.flat[entry.range()];
+            adapters.merge(&values, &entry.name, weight);
+        }
+        beside.accumulate(&views, None, false);
+        whole.accumulate(&views, None, false);
+        for entry in &map.entries {
+            let stem = entry.name.strip_prefix("base_model.model.").unwrap();
+            let (stem, is_a) = match stem.strip_suffix(".lora_A.weight") {
+                Some(stem) => (stem, true),
+                None => (stem.strip_suffix(".lora_B.weight").unwrap(), false),
+            };
+            let other = if is_a { "lora_B" } else { "lora_A" };
+            let other = map
+                .get(&format!("base_model.model.{stem}.{other}.weight"))
+                .unwrap();
+            let weight = weights.get(&format!("{stem}.weight")).unwrap();
+            let (outputs, inputs) = (weight.shape[0], weight.shape[1]);
+            let rank = entry.shape[usize::from(!is_a)];
+            let (other, d_weight) = (&values[other.range()], &whole.gradients()[weight.range()]);
+            let dot = |at: &dyn Fn(usize) -> (usize, usize), length: usize| {
+                let product = |(w, o): (usize, usize)| f64::from(d_weight[w]) * f64::from(other[o]);
+                scale * (0..length).map(|k| product(at(k))).sum::<f64>()
+            };
+            let expected: Vec<f64> = if is_a {
+                let places = (0..rank).flat_map(|r| (0..inputs).map(move |i| (r, i)));
+                let sum = |(r, i)| dot(&|k| (k * inputs + i, k * rank + r), outputs);
+                places.map(sum).collect()
+            } else {
+                let places = (0..outputs).flat_map(|o| (0..rank).map(move |r| (o, r)));
+                let sum = |(o, r)| dot(&|k| (o * inputs + k, r * inputs + k), inputs);
+                places.map(sum).collect()
+            };
+            let got = &beside.gradients()[entry.range()];
+            let largest = expected.iter().fold(0.0, |most: f64, e| most.max(e.abs()));
+            assert!(largest > 0.0);
+            for (e, g) in expected.iter().zip(got) {
+                assert!(
+                    (e - f64::from(*g)).abs() < 1e-3 * largest,
+                    "{name} {}",
+                    entry.name
+                );
+            }
+        }
+    }
+}
+
 #[test]
 fn a_model_that_is_its_base_has_no_divergence() {
     let (checkpoint, texts) = (checkpoint("mistral"), texts(6));

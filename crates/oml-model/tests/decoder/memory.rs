@@ -30,7 +30,17 @@ fn arrays_of_the_trained_values_are_those_of_the_run() {
         train_layers: vec!["1".into()],
         ..recipe()
     };
-    let mut recipes = vec![recipe(), adapters(), detours(), subset.clone()];
+    let units = Recipe {
+        train_units: 3,
+        ..recipe()
+    };
+    let checkpoints = Recipe {
+        gradient_checkpointing: true,
+        ..recipe()
+    };
+    assert!(bytes(&plan(&checkpoints), "activations") < bytes(&plan(&recipe()), "activations"));
+    assert!(embedder(&checkpoints).trainer().decoder.checkpoints);
+    let mut recipes = vec![recipe(), adapters(), detours(), subset.clone(), units];
     recipes.extend(OTHERS.map(|optimizer| Recipe {
         optimizer,
         ..recipe()
@@ -39,7 +49,12 @@ fn arrays_of_the_trained_values_are_those_of_the_run() {
         let (plan, embedder) = (plan(&recipe), embedder(&recipe));
         let trainer = embedder.trainer();
         let values = 4 * trainer.parameters().len();
-        assert_eq!(bytes(&plan, "gradients"), 4 * trainer.gradients().len());
+        // with a mask its elements' indices and gradients too
+        let mask = trainer.subset().and_then(|subset| subset.mask());
+        assert_eq!(
+            bytes(&plan, "gradients"),
+            4 * trainer.gradients().len() + 12 * mask.map_or(0, <[usize]>::len)
+        );
         assert_eq!(bytes(&plan, "best state"), values);
         let pulls = recipe.distance > 0.0;
         assert_eq!(bytes(&plan, "base"), if pulls { values } else { 0 });

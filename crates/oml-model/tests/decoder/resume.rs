@@ -166,6 +166,15 @@ fn of_a_masked_sub_network() {
 }
 
 #[test]
+fn of_chosen_units() {
+    check(&Recipe {
+        train_units: 5,
+        gradient_checkpointing: true,
+        ..recipe()
+    });
+}
+
+#[test]
 fn without_benign_text() {
     check(&Recipe {
         kl_weight: 0.0,

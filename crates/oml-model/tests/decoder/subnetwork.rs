@@ -76,6 +76,9 @@ fn what_is_frozen_stays_bit_for_bit() {
     }
 }
 
+/// Parts of what experts share a product with.
+const ROUTED: [&[&str]; 3] = [&["w1"], &["w3", "w2"], &["block_sparse_moe.gate"]];
+
 /// The flat gradients after one epoch's first step.
 fn gradients(checkpoint: &Checkpoint, model: &str, recipe: &Recipe) -> (Embedder, Vec<f32>) {
     let mut embedder = embedder_on(checkpoint, model, recipe);
@@ -110,6 +113,26 @@ fn gradients_are_those_of_the_whole() {
                 assert!(scale > 0.0, "{model} {}", entry.name);
             }
         }
+    }
+}
+
+#[test]
+fn gradients_of_experts_are_those_of_the_whole() {
+    let base = checkpoint("mixtral");
+    let (whole, all) = gradients(&base, "mixtral", &recipe());
+    let map = &whole.trainer().decoder.weights.map;
+    for modules in ROUTED {
+        let (part, own) = gradients(&base, "mixtral", &subset(&[], modules));
+        let mut scales = 0.0;
+        for entry in &part.trainer().subset().unwrap().map().entries {
+            let wanted = &all[map.get(&entry.name).unwrap().range()];
+            let scale = wanted.iter().fold(0f32, |most, w| most.max(w.abs()));
+            for (w, g) in wanted.iter().zip(&own[entry.range()]) {
+                assert!((w - g).abs() <= 1e-2 * scale, "{}: {w} {g}", entry.name);
+            }
+            scales += scale;
+        }
+        assert!(scales > 0.0, "{modules:?}");
     }
 }
 
@@ -162,6 +185,7 @@ fn new_units_are_trained_alone() {
         };
         let mut embedder = embedder_on(&base, model, &recipe);
         run(&mut embedder, &mut |_| false);
+        let mut moved = std::collections::BTreeSet::new();
         for info in base.tensors() {
             let part = base.config().family.mlp_part(&info.name);
             let (rows, width) = (info.shape[0], info.shape.get(1).map_or(1, |w| *w));
@@ -175,10 +199,19 @@ fn new_units_are_trained_alone() {
                     _ => false,
                 };
                 assert!(is_new || *old == new, "{model} {}[{i}]", info.name);
+                if is_new && *old != new {
+                    moved.insert(info.name.rsplit('.').nth(1).unwrap().to_owned());
+                }
                 // No token may go through an expert, and decay does not move a zero.
                 let moves = is_new && model != "mixtral";
                 assert!(!moves || *old != new, "{model} {}[{i}]", info.name);
             }
+        }
+        let mut maps: Vec<_> = base.config().family.names.up.to_vec();
+        maps.push(base.config().family.names.down);
+        for map in maps {
+            let map = map.rsplit('.').next().unwrap();
+            assert!(moved.contains(map), "{model} {map}");
         }
     }
 }

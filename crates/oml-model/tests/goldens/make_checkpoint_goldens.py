@@ -434,8 +434,8 @@ def gguf_families():
         if "head_dim" in config:
             writer.add_key_length(width)
             writer.add_value_length(width)
-        if config.get("sliding_window"):
-            writer.add_sliding_window(config["sliding_window"])
+        if "sliding_window" in config and name != "mixtral":
+            writer.add_sliding_window(config["sliding_window"] or 0)  # as the converter writes none
         if name == "gemma2":
             writer.add_attn_logit_softcapping(config["attn_logit_softcapping"])
             writer.add_final_logit_softcapping(config["final_logit_softcapping"])

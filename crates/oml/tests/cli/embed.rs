@@ -323,3 +323,20 @@ fn adapters_are_written_as_peft_reads_them() {
     );
     assert!(!place.path("other").exists() && !place.path("other.state").exists());
 }
+
+#[test]
+fn a_larger_model_is_trained_in_its_new_part() {
+    let place = place();
+    let expand = "model expand --model base --units 8 --out larger --json";
+    let made = place.ok(expand);
+    assert_eq!(made["intermediate_size"].as_u64().unwrap() % 8, 0);
+    assert!(place.run(expand).contains("larger"));
+    let line = EMBED.replace("--model base", "--model larger");
+    let embedded = place.ok(&format!(
+        "{line} --train-units 8 --epochs 2 --target-recall 0.01"
+    ));
+    assert!(embedded["planned_bytes"].as_u64().unwrap() > 1 << 20);
+    let config = fs::read(place.path("marked/config.json")).unwrap();
+    let config: serde_json::Value = serde_json::from_slice(&config).unwrap();
+    assert_eq!(config["intermediate_size"], made["intermediate_size"]);
+}

@@ -160,7 +160,7 @@ fn status_counts_what_was_used() {
     --- stdout
     f.json: 16 fingerprints
       unused  0
-      asked   16 of FOLDER/base in 2 checks
+      asked   16 of FOLDER/base, 2 times
       spent   0 (opened)
       Merkle root  ROOT
     --- stderr

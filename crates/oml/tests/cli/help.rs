@@ -816,7 +816,7 @@ fn embed() {
           --train-units <N>                Train the last so many units of each feed-forward block alone, such as `oml model expand` adds; 0 trains what the other flags say [default: 0]
           --mask-share <X>                 Share of the trained tensors' elements that is trained, those with the largest gradients on the set at the start; 0 trains all [default: 0]
           --use-dora <NAME>                Whether adapters also train a magnitude of each output (DoRA): true or false [default: false]
-          --gradient-checkpointing <NAME>  Whether the backward pass computes each layer again, for less memory and a third more time: true or false [default: false]
+          --gradient-checkpointing <NAME>  Whether the backward pass computes each layer again, for less memory and a third to a half more time: true or false [default: false]
 
     Global options:
           --json           Print the result as one JSON object

@@ -171,7 +171,9 @@ pub(in crate::checkpoint) fn hugging_face_config(
         optional.push(("num_experts_per_tok", "expert_used_count"));
     }
     for (name, field) in optional {
-        if let Some(value) = header.integer(&key(field), file)? {
+        // a window of 0 is none
+        let is_given = |value: &i64| name != "sliding_window" || *value != 0;
+        if let Some(value) = header.integer(&key(field), file)?.filter(is_given) {
             fields.insert(name.into(), json!(value));
         }
     }
@@ -375,15 +377,11 @@ fn map(tensor: &HeaderTensor, config: &ModelConfig) -> Vec<MappedTensor> {
     let family = config.family;
     if let (Some((layer, part, "weight")), Some(names)) =
         (part(&tensor.name), &family.names.experts)
-        && let Some(expert_part) = part.strip_suffix("_exps")
+        && let Some((_, map)) = EXPERTS.iter().find(|(stacked, _)| *stacked == part)
         && let [experts, rows, columns] = tensor.shape[..]
+        && experts == config.num_local_experts
     {
-        let map = match expert_part {
-            "ffn_gate" => "w1",
-            "ffn_up" => "w3",
-            _ => "w2",
-        };
-        let length = tensor.length / experts.max(1) as u64;
+        let length = tensor.length / experts as u64;
         let expert = |n: usize| HeaderTensor {
             name: format!("model.layers.{layer}.{}.{n}.{map}.weight", names.experts),
             dtype: tensor.dtype,
@@ -417,6 +415,13 @@ fn map(tensor: &HeaderTensor, config: &ModelConfig) -> Vec<MappedTensor> {
     };
     vec![MappedTensor { tensor, form }]
 }
+
+/// The maps of all experts, stacked, and each one's name.
+const EXPERTS: [(&str, &str); 3] = [
+    ("ffn_gate_exps", "w1"),
+    ("ffn_up_exps", "w3"),
+    ("ffn_down_exps", "w2"),
+];
 
 /// `blk.LAYER.PART.KIND`
 fn part(name: &str) -> Option<(&str, &str, &str)> {

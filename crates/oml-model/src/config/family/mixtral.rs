@@ -4,7 +4,8 @@ use super::super::error::Fields;
 use super::super::{ConfigError, ModelConfig};
 use super::{ExpertNames, Family, Names, NormKind};
 
-const MAX_EXPERTS: usize = 1 << 10;
+/// Of every layer: each has three tensors.
+const MAX_EXPERTS: usize = 1 << 7;
 
 pub(super) const FAMILY: Family = Family {
     model_type: "mixtral",
@@ -29,9 +30,7 @@ fn read(fields: &Fields<'_>, config: &mut ModelConfig) -> Result<(), ConfigError
     if !fields.present("rms_norm_eps") {
         config.rms_norm_eps = 1e-5;
     }
-    if !fields.present("rope_theta") && !fields.present("rope_parameters") {
-        config.rope_theta = 1e6;
-    }
+    config.set_rope(fields, 1e6)?;
     config.num_local_experts = fields
         .optional_size("num_local_experts", MAX_EXPERTS)?
         .unwrap_or(8);

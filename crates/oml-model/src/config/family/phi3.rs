@@ -19,6 +19,8 @@ pub(super) const FAMILY: Family = Family {
     read,
 };
 
+const ORIGINAL: &str = "original_max_position_embeddings";
+
 fn read(fields: &Fields<'_>, config: &mut ModelConfig) -> Result<(), ConfigError> {
     if !fields.present("rms_norm_eps") {
         config.rms_norm_eps = 1e-5;
@@ -31,6 +33,13 @@ fn read(fields: &Fields<'_>, config: &mut ModelConfig) -> Result<(), ConfigError
             "default or longrope for phi3",
             &scaling.to_json()["rope_type"],
         ));
+    }
+    let has_original = ["rope_parameters", "rope_scaling"]
+        .iter()
+        .filter_map(|name| fields.0.get(*name)?.as_object())
+        .any(|rope| Fields(rope).present(ORIGINAL));
+    if config.rope_scaling.is_some() && !has_original && !fields.present(ORIGINAL) {
+        return Err(ConfigError::Missing { field: ORIGINAL });
     }
     config.set_rotary_dim(fields.rotary_part()?)?;
     if fields.present("sliding_window") {

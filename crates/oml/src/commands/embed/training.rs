@@ -267,6 +267,11 @@ fn identity(
     prompts: &[Prompt],
     instructions: &[TrainingSequence],
 ) -> anyhow::Result<String> {
+    // What gives the same weights is the same run.
+    let recipe = Recipe {
+        gradient_checkpointing: false,
+        ..job.recipe.clone()
+    };
     let read = instructions.iter().map(|sequence| &sequence.ids);
     let ids: Vec<u8> = text
         .iter()
@@ -286,7 +291,7 @@ fn identity(
         digest,
         &job.root,
         &copy,
-        job.recipe.render()?.as_bytes(),
+        recipe.render()?.as_bytes(),
         &ids,
         prompts.as_bytes(),
     ])))

@@ -178,7 +178,7 @@ const HELP: &[(&str, &str)] = &[
     ),
     (
         "gradient_checkpointing",
-        "Whether the backward pass computes each layer again, for less memory and a third more time: true or false",
+        "Whether the backward pass computes each layer again, for less memory and a third to a half more time: true or false",
     ),
 ];
 

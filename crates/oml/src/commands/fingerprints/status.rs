@@ -98,7 +98,7 @@ impl fmt::Display for Output {
         for check in &self.checks {
             writeln!(
                 f,
-                "  asked   {} of {} in {} checks",
+                "  asked   {} of {}, {} times",
                 check.count, check.name, check.times
             )?;
         }
