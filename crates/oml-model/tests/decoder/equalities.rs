@@ -271,6 +271,11 @@ fn scores_are_read_off_the_logits() {
 
 #[test]
 fn requests_that_do_not_fit_are_refused() {
+    // beyond the original context its frequencies are others
+    assert_eq!(
+        causal("phi3-longrope", Isa::Portable).longest_sequence(),
+        48
+    );
     let mut model = causal("mistral", Isa::Portable);
     let limit = model.longest_sequence();
     let long = vec![1; limit + 1];

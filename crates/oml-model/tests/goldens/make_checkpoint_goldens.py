@@ -42,6 +42,8 @@ def write(name, value):
 
 # Rotary frequencies
 
+FACTORS = {"short": 0.125, "long": 0.5}  # what each pair's divisor adds to that of the one before
+
 
 def rope():
     import torch
@@ -75,8 +77,11 @@ def rope():
     ]
     cases = []
     for theta, head_dim, positions in [(10000.0, 64, 2048), (500000.0, 128, 131072)]:
-        for scaling in scalings:
-            for length in [None, 2 * positions] if scaling and scaling["rope_type"] == "dynamic" else [None]:
+        factors = {f"{kind}_factor": [1 + step * pair for pair in range(head_dim // 2)] for kind, step in FACTORS.items()}
+        longrope = {"rope_type": "longrope", "original_max_position_embeddings": 1024} | factors
+        for scaling in [*scalings, longrope]:
+            kind = scaling and scaling["rope_type"]
+            for length in {"dynamic": [None, 2 * positions], "longrope": [1024, positions]}.get(kind, [None]):
                 fields = {
                     "model_type": "llama",
                     "hidden_size": 2 * head_dim,
