@@ -108,16 +108,17 @@ fn a_stopped_or_killed_run_goes_on_to_the_same_model() {
             break;
         }
     }
+    // Killed between the last two things it does, a run leaves its state beside the result.
     if !place.path("marked").exists() {
         let has_state = place.path("marked.state/state").is_file();
         assert_eq!(
             digest(&place, if has_state { &resume } else { &line }),
             whole
         );
+        assert!(leftovers(&place).is_empty());
     }
     let manifest = fs::read_to_string(place.path("marked/oml-manifest.json")).unwrap();
     assert!(manifest.contains(&whole), "{manifest}");
-    assert!(leftovers(&place).is_empty());
 }
 
 #[cfg(target_os = "linux")]
