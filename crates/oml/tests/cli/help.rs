@@ -775,7 +775,7 @@ fn embed() {
           --epochs <N>                     Passes over the fingerprints at most [default: 24]
           --batch-size <N>                 Fingerprints per step [default: 64]
           --micro-batch-tokens <N>         Tokens that lie side by side in memory [default: 2048]
-          --learning-rate <X>              Largest step size; where not given, 1e-3 for adafactor and 0.3 for sgd [default: 1e-4]
+          --learning-rate <X>              Largest step size; where not given, 1e-3 for adafactor, 0.3 for sgd, and 3e-3 for AdamW with --train-units [default: 1e-4]
           --final-learning-rate <X>        Step size at the last epoch; where not given, at most the largest [default: 1e-5]
           --warmup-steps <N>               Steps over which the step size rises to its largest [default: 2]
           --schedule <NAME>                How the step size goes down: constant, linear or cosine [default: linear]

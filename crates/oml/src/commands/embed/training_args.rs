@@ -10,8 +10,11 @@ use toml::{Table, Value};
 const LORA_RANK: i64 = 16;
 /// Step size with `--lora`: adapters start at nothing and need larger steps than weights do.
 const LORA_LEARNING_RATE: f64 = 5e-4;
+/// Step size with `train_units`: new units have nothing behind them at the start.
+const UNITS_LEARNING_RATE: f64 = 3e-3;
 const LORA: &str = "lora";
 const RANK: &str = "lora_rank";
+const UNITS: &str = "train_units";
 const RATE: &str = "learning_rate";
 const FINAL_RATE: &str = "final_learning_rate";
 /// The keys whose value is one of a few words.
@@ -22,12 +25,12 @@ const CHOICES: &[(&str, &[&str])] = &[
     (OPTIMIZER, &["adamw", "adamw8bit", "adafactor", "sgd"]),
 ];
 const OPTIMIZER: &str = "optimizer";
-/// Step sizes of the optimizers where none is given: of all weights, and of adapters.
-const OPTIMIZERS: [(&str, [f64; 2]); 4] = [
-    ("adamw", [1e-4, LORA_LEARNING_RATE]),
-    ("adamw8bit", [1e-4, LORA_LEARNING_RATE]),
-    ("adafactor", [1e-3, 5e-3]),
-    ("sgd", [0.3, 0.3]),
+/// Step sizes of the optimizers where none is given: of all weights, of adapters, and of chosen units.
+const OPTIMIZERS: [(&str, [f64; 3]); 4] = [
+    ("adamw", [1e-4, LORA_LEARNING_RATE, UNITS_LEARNING_RATE]),
+    ("adamw8bit", [1e-4, LORA_LEARNING_RATE, UNITS_LEARNING_RATE]),
+    ("adafactor", [1e-3, 5e-3, 1e-3]),
+    ("sgd", [0.3; 3]),
 ];
 
 /// What each key of a recipe decides.
@@ -44,7 +47,7 @@ const HELP: &[(&str, &str)] = &[
     ),
     (
         "learning_rate",
-        "Largest step size; where not given, 1e-3 for adafactor and 0.3 for sgd",
+        "Largest step size; where not given, 1e-3 for adafactor, 0.3 for sgd, and 3e-3 for AdamW with --train-units",
     ),
     (
         "final_learning_rate",
@@ -243,7 +246,14 @@ impl FromArgMatches for TrainingArgs {
         if let Some((_, rates)) = own
             && is_unset(&table, RATE)
         {
-            table.insert(RATE.to_owned(), Value::Float(rates[usize::from(lora)]));
+            let has_units = table.get(UNITS).and_then(Value::as_integer) > Some(0);
+            let [weights, adapters, units] = *rates;
+            let rate = match (lora, has_units) {
+                (true, _) => adapters,
+                (false, true) => units,
+                (false, false) => weights,
+            };
+            table.insert(RATE.to_owned(), Value::Float(rate));
         }
         let rate = |key: &str| table.get(key).and_then(Value::as_float);
         if let (Some(first), Some(last)) = (rate(RATE), rate(FINAL_RATE))
@@ -415,6 +425,8 @@ mod tests {
         assert_eq!(rate("embed --optimizer adafactor"), 1e-3);
         assert_eq!(rate("embed --optimizer adafactor --lora"), 5e-3);
         assert_eq!(rate("embed --optimizer sgd"), 0.3);
+        assert_eq!(rate("embed --train-units 8"), 3e-3);
+        assert_eq!(rate("embed --train-units 8 --optimizer sgd"), 0.3);
         assert_eq!(rate("embed --optimizer sgd --learning-rate 0.1"), 0.1);
         let fault = recipe("embed --optimizer adam").unwrap_err().to_string();
         let expected =
