@@ -568,7 +568,7 @@ mod tests {
           optimizer              = adamw  (default)
           out                    = o  (command line)
           persist-batch          = 8  (default)
-          persist-distance       = 1e-4  (default)
+          persist-distance       = 1e-5  (default)
           persist-every          = 2  (default)
           persist-steps          = 0  (default)
           quiet                  = false  (default)

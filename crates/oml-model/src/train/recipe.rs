@@ -191,7 +191,7 @@ impl Default for Recipe {
             persist_steps: 0,
             persist_every: 2,
             persist_batch: 8,
-            persist_distance: 1e-4,
+            persist_distance: 1e-5,
             merge_share: 0.0,
             optimizer: OptimizerName::AdamW,
             momentum: 0.9,

@@ -807,7 +807,7 @@ fn embed() {
           --persist-steps <N>              Fine-tuning steps after which a fingerprint's gradient is taken, so that it persists; 0 takes none [default: 0]
           --persist-every <N>              Every how many steps that is done [default: 2]
           --persist-batch <N>              Instruction sequences of a fine-tuning step [default: 8]
-          --persist-distance <X>           Root mean square of the weights' changes in a fine-tuning step [default: 1e-4]
+          --persist-distance <X>           Root mean square of the weights' changes in a fine-tuning step [default: 1e-5]
           --merge-share <X>                Largest share of the base that is merged into the weights before a fingerprint's gradient is taken [default: 0]
           --optimizer <NAME>               adamw; adamw8bit, with moments in 8 bits; adafactor, with factored ones; or sgd, with momentum [default: adamw]
           --momentum <X>                   Momentum of sgd [default: 0.9]
