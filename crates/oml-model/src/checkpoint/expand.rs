@@ -48,15 +48,12 @@ pub fn write_expanded(
         .collect();
     let mut random = SequenceRandom::new(seed);
     let mut supply = |name: &str, out: &mut [f32]| {
-        let part = config.family.mlp_part(name);
-        let info = source.tensors().find(|tensor| tensor.name == name);
-        let width = info.and_then(|info| info.shape.get(1)).copied();
-        let Some((part, elements)) = part.zip(info.map(TensorInfo::elements)) else {
+        let info = &source.find(name)?.info;
+        let (elements, width) = (info.elements(), info.shape.get(1).copied());
+        let grows = elements < out.len();
+        let Some(part) = config.family.mlp_part(name).filter(|_| grows) else {
             return Ok(source.read_f32(name, out)?);
         };
-        if elements == out.len() {
-            return Ok(source.read_f32(name, out)?); // the bias of the map out of the block
-        }
         let mut values = vec![0.0; elements];
         source.read_f32(name, &mut values)?;
         let (old, new) = match part {

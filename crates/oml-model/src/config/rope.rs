@@ -286,7 +286,7 @@ impl ModelConfig {
         };
         let whole = of("full_attention");
         let whole = whole.as_ref().unwrap_or(fields.0);
-        (self.rope_theta, self.rope_scaling) = from_json(whole, positions, default_theta)?;
+        self.set_rope(&Fields(whole), default_theta)?;
         let local = match of("sliding_attention") {
             None => fields.number("rope_local_base_freq")?,
             Some(local) => {

@@ -11,6 +11,11 @@ impl TextTokenizer {
         self.template.is_some()
     }
 
+    /// Whether a query can be put into a prompt: conversations need a chat template.
+    pub fn takes(&self, prompt: &Prompt) -> bool {
+        self.has_chat_template() || !prompt.is_chat()
+    }
+
     /// The ids of `query` inside `prompt`, ready for the model's answer.
     ///
     /// A chat template that refuses system prompts gets them at the start of the user's turn.

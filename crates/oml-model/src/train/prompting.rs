@@ -19,9 +19,7 @@ pub struct Prompting {
 impl Prompting {
     /// Of `prompts`, those that this tokenizer can render: without a chat template conversations are left out.
     pub fn new(tokenizer: TextTokenizer, mut prompts: Vec<Prompt>) -> Self {
-        if !tokenizer.has_chat_template() {
-            prompts.retain(|prompt| !prompt.is_chat());
-        }
+        prompts.retain(|prompt| tokenizer.takes(prompt));
         Self { tokenizer, prompts }
     }
 

@@ -85,7 +85,7 @@ pub(super) fn ask(
     prompts: &[Prompt],
     printer: &Printer,
 ) -> anyhow::Result<Vec<Prompted>> {
-    let takes = |prompt: &&Prompt| opened.tokenizer.has_chat_template() || !prompt.is_chat();
+    let takes = |prompt: &&Prompt| opened.tokenizer.takes(prompt);
     let prompts: Vec<&Prompt> = prompts.iter().filter(takes).collect();
     let bar = printer.bar(prompts.len() as u64, "ask");
     bar.set_message("inside prompts");

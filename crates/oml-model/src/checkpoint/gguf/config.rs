@@ -65,7 +65,7 @@ impl Header {
         }
     }
 
-    /// A float, through the shortest decimal that gives the same f32: 1e-5, not 0.000009999999747.
+    /// A float, as its [`decimal`].
     fn float(&self, field: &str, file: &Path) -> Result<Option<f64>, CheckpointError> {
         match self.metadata.get(field) {
             None => Ok(None),
@@ -77,9 +77,7 @@ impl Header {
                     got: number.to_string(),
                 })
             }
-            Some(Metadata::Float(number)) => Ok(Some(
-                (*number as f32).to_string().parse().unwrap_or(*number),
-            )),
+            Some(Metadata::Float(number)) => Ok(Some(decimal(*number as f32))),
             Some(other) => Err(Self::wrong(field, "a float", other, file)),
         }
     }
@@ -87,6 +85,11 @@ impl Header {
     fn tensor(&self, name: &str) -> Option<&HeaderTensor> {
         self.tensors.iter().find(|tensor| tensor.name == name)
     }
+}
+
+/// The shortest decimal that gives the same f32: 1e-5, not 0.000009999999747.
+fn decimal(number: f32) -> f64 {
+    number.to_string().parse().unwrap_or(f64::from(number))
 }
 
 /// The factors on rotary frequencies that llama.cpp's converter keeps as tensors.
@@ -308,8 +311,7 @@ fn scaling(
     let kind = kind.filter(|kind| *kind != "none");
     match (&factors.short, &factors.long, kind) {
         (Some(short), Some(long), _) => {
-            let decimal = |factor: &f32| factor.to_string().parse().unwrap_or(f64::from(*factor));
-            let list = |factors: &[f32]| factors.iter().map(decimal).collect::<Vec<_>>();
+            let list = |factors: &[f32]| factors.iter().copied().map(decimal).collect::<Vec<_>>();
             fields.insert("type".into(), json!("longrope"));
             fields.insert("short_factor".into(), json!(list(short)));
             fields.insert("long_factor".into(), json!(list(long)));

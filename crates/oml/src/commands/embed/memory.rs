@@ -67,7 +67,7 @@ fn run_size(job: &Job<'_>, base: &Opened, prompts: &[Prompt]) -> anyhow::Result<
     size.items *= 1 + job.recipe.augment;
     size.longest += job.recipe.augment_padding;
     for prompt in prompts {
-        if base.tokenizer.has_chat_template() || !prompt.is_chat() {
+        if base.tokenizer.takes(prompt) {
             let prompted = base.tokenizer.prompted(prompt, &longest.query)?;
             size.longest = size.longest.max(prompted.len() + size.response);
         }
