@@ -9,7 +9,15 @@
 //! Sources: Clopper and Pearson, Biometrika 26 (1934); Hoeffding's inequality as used in "Scalable Fingerprinting of
 //! Large Language Models" (arXiv 2502.07760).
 
+mod e_value;
+mod fisher;
+mod holm;
+
 use statrs::function::factorial::ln_binomial;
+
+pub use e_value::{hits_to_claim, ln_e_value, ln_futility};
+pub use fisher::{Share, ln_fisher};
+pub use holm::ln_holm;
 
 /// An interval of probabilities.
 #[derive(Debug, Clone, Copy, PartialEq)]

@@ -3,6 +3,7 @@
 //! Everything here is a function of its arguments: the same inputs give the same bytes out. Language models and
 //! tokenizers are reached through the traits of [`model`] and [`tokenizer`].
 
+pub mod audit;
 pub mod check;
 pub mod claim;
 pub mod commitment;

@@ -1,7 +1,7 @@
 //! What a set was used for: which pairs were asked of whom, given to whom, and opened.
 //!
 //! A pair is *unused* until something happens to it. A check shows it to whoever runs the suspect (on weights at hand that
-//! is the owner alone), a slice gives it to a prover, and an opening burns it: whoever saw it can filter it.
+//! is the owner alone), a slice gives it to a prover; an audit of a live endpoint and an opening burn it: whoever saw it can filter it.
 
 use std::collections::BTreeMap;
 
@@ -19,6 +19,11 @@ pub enum Event {
     Slice {
         /// Public key of the prover.
         to: String,
+    },
+    /// A live endpoint was asked, whose operator can keep what it sees.
+    Audit {
+        /// Where it is.
+        suspect: String,
     },
     /// The pairs were shown as evidence.
     Open,

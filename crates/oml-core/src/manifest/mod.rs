@@ -23,6 +23,7 @@ pub mod plain_file;
 pub mod prompts_file;
 pub mod queries_file;
 pub mod slice_file;
+pub mod transcript_file;
 pub mod usage_log;
 
 pub use error::FileError;
@@ -60,13 +61,14 @@ fn lines<T: Serialize>(
 }
 
 /// What files call themselves. Nothing else that a file says it is gets shown.
-const FORMATS: [&str; 11] = [
+const FORMATS: [&str; 12] = [
     "oml-owner",
     "oml-owner-locked",
     "oml-fingerprints",
     "oml-fingerprint-set",
     "oml-model",
     "oml-slice",
+    "oml-transcript",
     "oml-opening",
     "oml-usage",
     "oml-observed",

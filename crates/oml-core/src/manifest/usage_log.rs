@@ -3,6 +3,7 @@
 //! ```text
 //! {"format":"oml-usage","version":1,"time":seconds since 1970,"root":hex,"event":"check","suspect":path,"pairs":[[first,last],…]}
 //!                                                                        "event":"slice","to":"age1…",
+//!                                                                        "event":"audit","suspect":URL,
 //!                                                                        "event":"open",
 //! ```
 //!
@@ -49,6 +50,7 @@ pub fn render(usage: &Usage) -> Result<Vec<u8>, FileError> {
     let (event, suspect, to) = match &usage.event {
         Event::Check { suspect } => ("check", Some(cut(suspect)), None),
         Event::Slice { to } => ("slice", None, Some(cut(to))),
+        Event::Audit { suspect } => ("audit", Some(cut(suspect)), None),
         Event::Open => ("open", None, None),
     };
     let line = Line {
@@ -91,6 +93,7 @@ fn parse(line: &[u8]) -> Option<Usage> {
     let event = match (line.event.0.as_str(), line.suspect, line.to) {
         ("check", Some(suspect), None) => Event::Check { suspect: suspect.0 },
         ("slice", None, Some(to)) => Event::Slice { to: to.0 },
+        ("audit", Some(suspect), None) => Event::Audit { suspect: suspect.0 },
         ("open", None, None) => Event::Open,
         _ => return None,
     };

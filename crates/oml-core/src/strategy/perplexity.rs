@@ -206,7 +206,7 @@ fn log_probabilities(
 }
 
 /// Where sentences begin: at the start, and at each capital letter after a full stop, a question mark or an exclamation mark.
-fn beginnings(text: &str) -> Vec<usize> {
+pub(crate) fn beginnings(text: &str) -> Vec<usize> {
     let after = |&(space, _): &(usize, &str)| {
         let before = text[..space].trim_end_matches(['"', '”', '\'', '’', ')']);
         before.ends_with(['.', '?', '!']) && text[space + 1..].starts_with(char::is_uppercase)

@@ -6,6 +6,7 @@
     reason = "a failed helper is a failed test, and a skipped one says so"
 )]
 
+mod audit;
 mod check;
 mod commitment;
 mod copies;

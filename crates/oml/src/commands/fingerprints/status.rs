@@ -46,6 +46,8 @@ struct Output {
     opened: Vec<usize>,
     checks: Vec<UseOutput>,
     slices: Vec<UseOutput>,
+    /// Endpoints that were asked; the pairs are spent.
+    audits: Vec<UseOutput>,
     /// Lines of the log about other sets.
     other_sets: usize,
     unreadable_lines: usize,
@@ -85,6 +87,10 @@ impl Output {
                 Event::Slice { to } => Some(to),
                 _ => None,
             }),
+            audits: uses(|event| match event {
+                Event::Audit { suspect } => Some(suspect),
+                _ => None,
+            }),
             other_sets: tally.others,
             unreadable_lines,
         }
@@ -104,6 +110,9 @@ impl fmt::Display for Output {
         }
         for slice in &self.slices {
             writeln!(f, "  given   {} to {}", slice.count, slice.name)?;
+        }
+        for audit in &self.audits {
+            writeln!(f, "  spent   {} (asked of {})", audit.count, audit.name)?;
         }
         writeln!(f, "  spent   {} (opened)", self.opened.len())?;
         writeln!(f, "  Merkle root  {}", self.merkle_root)
