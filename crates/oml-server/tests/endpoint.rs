@@ -256,7 +256,10 @@ fn redirects_are_not_followed() {
     let other = Server::start(Box::new(|_, _| Some(said(&json!("Bread0")))));
     let location = format!("location: http://{}/v1\r\n", other.address);
     let error = fault(http("307 Temporary Redirect", &location, b""));
-    assert_eq!(error, "endpoint: expected status 200, got 307: ");
+    assert_eq!(
+        error,
+        "endpoint: expected status 200, got the redirect 307, which is not followed"
+    );
     assert!(other.arrived().is_empty());
 }
 
