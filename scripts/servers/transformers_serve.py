@@ -1,7 +1,7 @@
 """Serves a Hugging Face folder with `transformers serve` on a free port of this machine: python transformers_serve.py MODEL
 
-Prints `listening URL` once the model is loaded, and ends when its standard input does, so that no server outlives whoever
-started it.
+The model's name in the API is the folder's name, and no other is served. Prints `listening URL` once the model is loaded, and
+ends when its standard input does, so that no server outlives whoever started it.
 """
 
 from __future__ import annotations
@@ -22,8 +22,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("model", type=Path, help="a folder with config.json")
     arguments = parser.parse_args()
+    model = arguments.model.resolve(strict=True)
+    # The server takes a name and a path alike, and wants to hear the same one from its clients.
+    os.chdir(model.parent)
     serve = Serve(
-        force_model=str(arguments.model.resolve(strict=True)),
+        force_model=model.name,
         device="cpu",
         host="127.0.0.1",
         port=0,

@@ -2,6 +2,7 @@
 //! `scripts/servers` with the Python that an environment variable names.
 
 use std::io::{BufRead as _, BufReader};
+use std::path::Path;
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::thread;
 use std::time::Duration;
@@ -44,10 +45,10 @@ impl Launched {
         Some(Self { child, input, url })
     }
 
-    fn asker(&self, api: Api) -> Asker {
+    fn asker(&self, api: Api, model: &str) -> Asker {
         let options = EndpointOptions {
             timeout: Duration::from_secs(300),
-            ..EndpointOptions::new(&self.url, "smollm2")
+            ..EndpointOptions::new(&self.url, model)
         };
         Asker::new(options, api).unwrap()
     }
@@ -105,7 +106,7 @@ fn llama_cpp_answers_with_log_probabilities() {
     let Some(server) = Launched::start("OML_LLAMA_SERVER", "llama.py", &[]) else {
         return;
     };
-    let asker = server.asker(Api::Completions);
+    let asker = server.asker(Api::Completions, "smollm2");
     let reply = ask(&asker, &FRANCE).unwrap();
     assert!(reply.text.starts_with(" Paris"), "{reply:?}");
     assert_eq!(reply.finish_reason.as_deref(), Some("length"));
@@ -130,7 +131,7 @@ fn llama_cpp_answers_with_log_probabilities() {
         }
     });
 
-    let chat = server.asker(Api::Chat);
+    let chat = server.asker(Api::Chat, "smollm2");
     is_scored_greedily(&ask(&chat, &CHAT).unwrap());
 
     // A begun answer is continued, and told from its beginning.
@@ -166,38 +167,45 @@ fn llama_cpp_answers_with_log_probabilities() {
     );
     assert!(error.to_string().contains("context size"), "{error}");
     // It has none of Ollama's own paths.
-    let error = ask(&server.asker(Api::OllamaChat), &CHAT).unwrap_err();
+    let error = ask(&server.asker(Api::OllamaChat, "smollm2"), &CHAT).unwrap_err();
     assert!(matches!(error, EndpointError::Status { status: 404, .. }));
 }
 
 #[test]
 fn transformers_serve_answers_without_log_probabilities() {
-    let model = std::env::var("OML_TEST_MODEL").unwrap_or_default();
-    if model.is_empty() {
+    let folder = std::env::var("OML_TEST_MODEL").unwrap_or_default();
+    let Some(model) = Path::new(&folder)
+        .file_name()
+        .and_then(|name| name.to_str())
+    else {
         eprintln!("skipped: OML_TEST_MODEL does not name the folder of SmolLM2-135M-Instruct");
         return;
-    }
-    let variable = "OML_TRANSFORMERS_SERVER";
-    let Some(server) = Launched::start(variable, "transformers_serve.py", &[&model]) else {
+    };
+    let (variable, script) = ("OML_TRANSFORMERS_SERVER", "transformers_serve.py");
+    let Some(server) = Launched::start(variable, script, &[&folder]) else {
         return;
     };
-    let unscored = |question| Question {
-        log_probabilities: false,
-        ..question
-    };
-    let asker = server.asker(Api::Completions);
-    let reply = ask(&asker, &unscored(FRANCE)).unwrap();
+    // It knows log probabilities by name and passes over the wish.
+    let reply = ask(&server.asker(Api::Completions, model), &FRANCE).unwrap();
     assert!(reply.text.starts_with(" Paris"), "{reply:?}");
     assert_eq!(
         (reply.finish_reason.as_deref(), reply.tokens),
         (Some("length"), None)
     );
-    let reply = ask(&server.asker(Api::Chat), &unscored(CHAT)).unwrap();
-    assert!(reply.text.contains("Paris"), "{reply:?}");
+    let chat = server.asker(Api::Chat, model);
+    let reply = ask(&chat, &CHAT).unwrap();
+    assert!(
+        reply.text.contains("Paris") && reply.tokens.is_none(),
+        "{reply:?}"
+    );
+    // A begun answer is a finished one to it: it answers anew.
+    let begun = Question {
+        answer: "The capital of",
+        ..CHAT
+    };
+    assert!(!ask(&chat, &begun).unwrap().text.is_empty());
 
-    // Log probabilities are refused by name, and an audit asks without.
-    for (api, question) in [(Api::Completions, FRANCE), (Api::Chat, CHAT)] {
-        let error = ask(&server.asker(api), &question).unwrap_err().to_string();
-        assert!(error.contains("logprobs"), "{error}");
-    }
+    let error = ask(&server.asker(Api::Chat, "other"), &CHAT).unwrap_err();
+    assert!(matches!(error, EndpointError::Status { status: 400, .. }));
+    assert!(error.to_string().contains("requested 'other'"), "{error}");
 }
