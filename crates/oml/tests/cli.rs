@@ -6,6 +6,8 @@
     reason = "helpers of tests, outside of test functions"
 )]
 
+#[path = "cli/audit.rs"]
+mod audit;
 #[path = "cli/check.rs"]
 mod check;
 #[path = "cli/copies.rs"]
@@ -24,6 +26,8 @@ mod files;
 mod generate;
 #[path = "cli/help.rs"]
 mod help;
+#[path = "cli/merge.rs"]
+mod merge;
 #[path = "cli/prompts.rs"]
 mod prompts;
 #[path = "cli/sft.rs"]
