@@ -740,6 +740,52 @@ fn the_owner_opens_what_the_judge_draws() {
     );
 }
 
+/// With OML_WRITE_SEEDS they are written anew.
+#[test]
+fn the_fuzz_seeds_are_a_bundle_and_what_answers_it() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/seeds/bundle");
+    if std::env::var_os("OML_WRITE_SEEDS").is_some() {
+        let material = material(8);
+        let bytes = material.bundle();
+        let bundle = bundle_file::parse(&bytes).unwrap();
+        let challenge = Challenge {
+            claim: bundle.digest,
+            root: bundle.statement.root,
+            leaves: 8,
+            count: 2,
+            seed: [5; 32],
+            time: MADE,
+        };
+        let file = challenge_file::render(&challenge).unwrap();
+        let digest = Sha256::digest(&file).into();
+        let commitment = Commitment::new(&material.set);
+        let drawn = challenge.indices();
+        let open = |index: &u64| material.open(&commitment, *index as usize);
+        let opened: Vec<_> = drawn.iter().map(open).collect();
+        fs::create_dir_all(&folder).unwrap();
+        let response = respond(&challenge, &digest, &opened, MADE, &key()).unwrap();
+        fs::write(folder.join("response"), response).unwrap();
+        fs::write(folder.join("challenge"), file).unwrap();
+        let entries = oml_core::manifest::bundle_archive::parse(&bytes).unwrap();
+        for (name, contents) in entries {
+            fs::write(folder.join(name.replace('.', "_")), contents).unwrap();
+        }
+        fs::write(folder.join("small"), &bytes).unwrap();
+    }
+    let read = |name: &str| fs::read(folder.join(name)).unwrap();
+    let bytes = read("small");
+    let bundle = bundle_file::parse(&bytes).unwrap();
+    assert_eq!(fault(&judged(&bytes)), "");
+    let file = read("challenge");
+    let challenge = challenge_file::parse(&file).unwrap();
+    let response = response_file::parse(&read("response")).unwrap();
+    let digest = Sha256::digest(&file).into();
+    assert_eq!(
+        fault(&check_response(&bundle, &challenge, &digest, &response)),
+        ""
+    );
+}
+
 #[test]
 fn what_no_reader_takes_is_refused() {
     let bytes = material(8).bundle();
