@@ -5,10 +5,10 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::commands::{
-    attack::AttackCommand, bench::BenchCommand, check::CheckArgs, completions::CompletionsArgs,
-    demo::DemoArgs, embed::EmbedArgs, eval::EvalArgs, fingerprints::FingerprintsCommand,
-    generate::GenerateArgs, keygen::KeygenArgs, man::ManArgs, model::ModelCommand,
-    trace::TraceArgs,
+    attack::AttackCommand, bench::BenchCommand, check::CheckArgs, claim::ClaimCommand,
+    completions::CompletionsArgs, demo::DemoArgs, embed::EmbedArgs, eval::EvalArgs,
+    fingerprints::FingerprintsCommand, generate::GenerateArgs, keygen::KeygenArgs, man::ManArgs,
+    model::ModelCommand, trace::TraceArgs,
 };
 
 /// Fingerprints for language models: give a model secret (query, response) pairs, and prove later that it is yours.
@@ -85,6 +85,9 @@ pub(crate) enum Command {
     Trace(TraceArgs),
     /// Measure a model's utility: perplexity, multiple choice, distance to its base
     Eval(EvalArgs),
+    /// Make evidence of an audit for others, and verify theirs
+    #[command(subcommand)]
+    Claim(ClaimCommand),
     /// Work with a file of fingerprints
     #[command(subcommand)]
     Fingerprints(FingerprintsCommand),

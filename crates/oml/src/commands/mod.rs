@@ -5,6 +5,7 @@ mod asked;
 pub(crate) mod attack;
 pub(crate) mod bench;
 pub(crate) mod check;
+pub(crate) mod claim;
 pub(crate) mod completions;
 pub(crate) mod copies;
 pub(crate) mod demo;
@@ -41,6 +42,7 @@ pub(crate) fn run(cli: Cli, printer: &Printer) -> anyhow::Result<ExitStatus> {
         Command::Check(args) => check::run(&args, global, printer),
         Command::Trace(args) => trace::run(&args, global, printer),
         Command::Eval(args) => eval::run(&args, global, printer),
+        Command::Claim(command) => claim::run(&command, global, printer),
         Command::Fingerprints(command) => fingerprints::run(&command, global, printer),
         Command::Attack(command) => attack::run(&command, global, printer),
         Command::Bench(command) => bench::run(&command, global, printer),
