@@ -214,7 +214,11 @@ fn token_result(score: &TokenScore) -> TokenResult {
     }
 }
 
-fn null(set: &FingerprintSet, controls: &[Control]) -> Result<Null, CheckError> {
+/// The rate at which an innocent model hits: that of the worst control, or the stated worst case without one.
+///
+/// # Errors
+/// A control that hit more than it was asked, or was asked nothing.
+pub fn null(set: &FingerprintSet, controls: &[Control]) -> Result<Null, CheckError> {
     let mut worst: Option<(f64, &Control)> = None;
     for control in controls {
         if control.count == 0 || control.hits > control.count {

@@ -5,10 +5,10 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::commands::{
-    attack::AttackCommand, bench::BenchCommand, check::CheckArgs, claim::ClaimCommand,
-    completions::CompletionsArgs, demo::DemoArgs, embed::EmbedArgs, eval::EvalArgs,
-    fingerprints::FingerprintsCommand, generate::GenerateArgs, keygen::KeygenArgs, man::ManArgs,
-    model::ModelCommand, trace::TraceArgs,
+    attack::AttackCommand, audit::AuditArgs, bench::BenchCommand, check::CheckArgs,
+    claim::ClaimCommand, completions::CompletionsArgs, demo::DemoArgs, embed::EmbedArgs,
+    eval::EvalArgs, fingerprints::FingerprintsCommand, generate::GenerateArgs, keygen::KeygenArgs,
+    man::ManArgs, model::ModelCommand, trace::TraceArgs,
 };
 
 /// Fingerprints for language models: give a model secret (query, response) pairs, and prove later that it is yours.
@@ -81,6 +81,8 @@ pub(crate) enum Command {
     Embed(Box<EmbedArgs>),
     /// Ask a model all queries of a set: are the fingerprints there?
     Check(CheckArgs),
+    /// Ask a live endpoint or a model through its text alone, as seldom as the evidence allows, with a transcript that others can check
+    Audit(Box<AuditArgs>),
     /// Find the licensees whose copies a model was made from
     Trace(TraceArgs),
     /// Measure a model's utility: perplexity, multiple choice, distance to its base

@@ -8,7 +8,7 @@ use std::sync::{Arc, OnceLock};
 
 use anyhow::Context as _;
 use signal_hook::consts::{SIGINT, SIGTERM};
-use signal_hook::flag;
+use signal_hook::flag as signal_flag;
 
 static REQUESTED: OnceLock<Arc<AtomicBool>> = OnceLock::new();
 
@@ -35,8 +35,8 @@ fn hear(requested: &Arc<AtomicBool>) -> io::Result<()> {
     }
     for signal in signals {
         // In this order: the first signal finds the flag down.
-        flag::register_conditional_shutdown(signal, EXIT_AT_ONCE, Arc::clone(requested))?;
-        flag::register(signal, Arc::clone(requested))?;
+        signal_flag::register_conditional_shutdown(signal, EXIT_AT_ONCE, Arc::clone(requested))?;
+        signal_flag::register(signal, Arc::clone(requested))?;
     }
     Ok(())
 }
@@ -57,6 +57,11 @@ pub(crate) fn requested() -> bool {
     REQUESTED
         .get()
         .is_some_and(|requested| requested.load(Ordering::SeqCst))
+}
+
+/// The flag that the first Ctrl-C sets, for work that waits; one that nothing sets where nobody listens.
+pub(crate) fn flag() -> Arc<AtomicBool> {
+    REQUESTED.get().map(Arc::clone).unwrap_or_default()
 }
 
 /// Stops between two phases of which neither leaves anything to go on from.

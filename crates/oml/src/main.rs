@@ -11,6 +11,7 @@ mod files;
 mod interrupt;
 mod nearest;
 mod printer;
+mod random;
 mod report;
 mod sealed;
 mod seconds;

@@ -10,6 +10,7 @@
 
 mod decoy;
 mod matching;
+mod null;
 mod plan;
 mod progress;
 mod replay;
@@ -19,6 +20,7 @@ mod verdict;
 
 pub use decoy::{Decoy, DecoyError, from_text};
 pub use matching::{Matcher, Mode, Rule};
+pub use null::null;
 pub use plan::{Subject, plan};
 pub use progress::{Due, Progress, ProgressError, Request};
 pub use replay::{Known, ReplayError, replay};

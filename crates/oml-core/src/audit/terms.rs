@@ -1,6 +1,6 @@
 //! What is fixed before the first query leaves.
 
-use super::matching::{Mode, Rule};
+use super::matching::Rule;
 use crate::check::Null;
 use crate::merkle::Hash;
 use crate::prompt::Prompt;
@@ -62,7 +62,7 @@ pub struct Terms {
     pub decoys: usize,
     /// Where decoys come from, in words.
     pub decoy_basis: String,
-    /// Probability that an innocent model hits inside one wrap, with its basis.
+    /// Probability that an innocent model hits a fingerprint inside any of the wraps, with its basis.
     pub null: Null,
     /// The claim is made at an e-value of 1/α.
     pub alpha: f64,
@@ -134,18 +134,6 @@ impl Terms {
     pub fn indices(&self) -> impl Iterator<Item = u64> + '_ {
         let ranges = self.pairs.iter();
         ranges.flat_map(|&(first, last)| (first..=last).map(|index| index as u64))
-    }
-
-    /// The rate at which an innocent model hits one fingerprint, asked inside every wrap: at most the sum.
-    #[must_use]
-    pub fn null_of_fingerprint(&self) -> f64 {
-        (self.null.rate * self.wraps.len() as f64).min(1.0)
-    }
-
-    /// Whether the worst case without a control says something about this rule.
-    #[must_use]
-    pub const fn worst_case_holds(mode: Mode) -> bool {
-        !matches!(mode, Mode::Contains)
     }
 }
 

@@ -16,6 +16,16 @@ pub struct Put {
 }
 
 impl Put {
+    /// One text with all of it, for whoever takes no roles.
+    #[must_use]
+    pub fn flat(&self) -> String {
+        let text = [self.text.as_str(), &self.answer].concat();
+        match &self.system {
+            Some(system) => [system, "\n\n", &text].concat(),
+            None => text,
+        }
+    }
+
     /// `query` inside `wrap`.
     #[must_use]
     pub fn new(wrap: &Prompt, query: &str) -> Self {

@@ -61,8 +61,6 @@ pub struct Verdict {
     pub recall: f64,
     /// Its 95 % Clopper–Pearson interval.
     pub recall_interval: Interval,
-    /// Null rate of a fingerprint, inside all wraps.
-    pub null: f64,
     /// Largest natural logarithm of the e-value along the way; at least 0.
     pub ln_e_value: f64,
     /// Natural logarithm of the exact binomial p-value, for a number of queries that was fixed before.
@@ -79,7 +77,7 @@ impl Verdict {
     /// What follows from `progress` under `terms`.
     #[must_use]
     pub fn of(terms: &Terms, progress: &Progress) -> Self {
-        let null = terms.null_of_fingerprint();
+        let null = terms.null.rate;
         let nothing = Share { hits: 0, trials: 0 };
         let (mut fingerprints, mut decoys) = (nothing, nothing);
         let (mut largest, mut futile) = (0.0_f64, 0.0_f64);
@@ -127,7 +125,6 @@ impl Verdict {
             unanswered: unanswered.count() as u64,
             recall: hits as f64 / trials.max(1) as f64,
             recall_interval: claim::clopper_pearson(hits, trials, CONFIDENCE),
-            null,
             ln_e_value: largest,
             ln_p_value: claim::ln_binomial_tail(hits, trials, null),
             ln_fisher: (decoys.trials > 0).then(|| claim::ln_fisher(fingerprints, decoys)),

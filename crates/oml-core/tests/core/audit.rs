@@ -174,13 +174,12 @@ fn an_answer_that_is_lost_is_a_miss() {
 }
 
 #[test]
-fn each_wrap_is_tried_until_one_brings_a_hit_and_the_null_rate_counts_them() {
+fn each_wrap_is_tried_until_one_brings_a_hit() {
     let wrapped = Terms {
         wraps: vec![template("{}"), template("Q: {}"), template("Say: {}")],
         decoys: 0,
         ..terms()
     };
-    assert!((wrapped.null_of_fingerprint() - 0.03).abs() < 1e-12);
     let bytes = run(wrapped, 4, |ask| match ask.put.text.starts_with("Q: ") {
         true => owned(ask),
         false => Some("nothing".into()),

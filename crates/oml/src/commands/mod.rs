@@ -3,6 +3,7 @@
 mod answers;
 mod asked;
 pub(crate) mod attack;
+pub(crate) mod audit;
 pub(crate) mod bench;
 pub(crate) mod check;
 pub(crate) mod claim;
@@ -18,6 +19,7 @@ pub(crate) mod man;
 pub(crate) mod model;
 mod passphrase;
 mod prompts;
+mod stealth;
 mod stored_type;
 pub(crate) mod trace;
 mod usage;
@@ -40,6 +42,7 @@ pub(crate) fn run(cli: Cli, printer: &Printer) -> anyhow::Result<ExitStatus> {
         Command::Generate(args) => generate::run(&args, global, printer),
         Command::Embed(args) => embed::run(&args, global, printer),
         Command::Check(args) => check::run(&args, global, printer),
+        Command::Audit(args) => audit::run(&args, global, printer),
         Command::Trace(args) => trace::run(&args, global, printer),
         Command::Eval(args) => eval::run(&args, global, printer),
         Command::Claim(command) => claim::run(&command, global, printer),

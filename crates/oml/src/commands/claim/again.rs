@@ -65,15 +65,12 @@ pub(super) fn control(
     printer: &Printer,
 ) -> anyhow::Result<ControlResult> {
     let mut model = workbench::open(engine, path, printer)?;
-    let hits =
-        hits(&mut model, terms, pairs, printer).with_context(|| format!("cannot ask {}", path.display()))?;
+    let hits = hits(&mut model, terms, pairs, printer)
+        .with_context(|| format!("cannot ask {}", path.display()))?;
     Ok(ControlResult {
         name: model.name.clone(),
         digest: model.checkpoint.digest()?,
-        asked: pairs
-            .iter()
-            .map(|pair| pair.index)
-            .collect(),
+        asked: pairs.iter().map(|pair| pair.index).collect(),
         hits,
     })
 }
@@ -92,7 +89,10 @@ fn hits(
         interrupt::check()?;
         let mut puts: Vec<(&Pair<'_>, &Prompt, Put)> = Vec::new();
         for pair in round {
-            let takes = terms.wraps.iter().filter(|wrap| model.tokenizer.takes(wrap));
+            let takes = terms
+                .wraps
+                .iter()
+                .filter(|wrap| model.tokenizer.takes(wrap));
             puts.extend(takes.map(|wrap| (pair, wrap, Put::new(wrap, pair.query))));
         }
         let questions: Vec<_> = puts.iter().map(|(_, wrap, put)| (*wrap, put)).collect();
@@ -122,13 +122,7 @@ pub(super) fn check_control(
     printer: &Printer,
 ) -> anyhow::Result<Check> {
     let pairs: Vec<Pair<'_>> = bundle.opened.iter().map(Pair::from).collect();
-    let got = control(
-        path,
-        &bundle.transcript.terms,
-        &pairs,
-        engine,
-        printer,
-    )?;
+    let got = control(path, &bundle.transcript.terms, &pairs, engine, printer)?;
     let words = format!(
         "{} hits {} of {} opened pairs",
         got.name,

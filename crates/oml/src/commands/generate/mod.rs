@@ -2,7 +2,6 @@
 
 mod generator;
 mod kept;
-mod stealth;
 
 use std::fmt;
 use std::ops::ControlFlow;
@@ -24,6 +23,7 @@ use oml_core::strategy::{
 };
 use serde::Serialize;
 
+pub(super) use super::stealth::Stealth;
 use super::workbench::{self, Opened};
 use crate::cli::{GlobalArgs, OwnerArgs, probability};
 use crate::error::{ExitStatus, WithHint as _};
@@ -34,7 +34,6 @@ use crate::printer::Printer;
 use crate::seconds;
 use generator::{Generator, GeneratorArgs};
 use kept::Kept;
-pub(super) use stealth::Stealth;
 
 const DEFAULT_COUNT: usize = 128;
 const QUERIES_LIMIT: usize = 64 << 20;

@@ -6,7 +6,7 @@ use oml_core::fingerprint::FingerprintSet;
 use oml_core::strategy::perplexity::{Benign, Place};
 use serde::Serialize;
 
-use super::super::workbench::Opened;
+use super::workbench::Opened;
 
 /// Queries of a large set that are measured.
 const MOST: usize = 1_024;

@@ -1,0 +1,116 @@
+//! Controls: models that never saw the fingerprints, asked like the suspect and judged by the same rule.
+
+use std::path::PathBuf;
+
+use anyhow::Context as _;
+use oml_core::audit::{Matcher, Put, Rule};
+use oml_core::check::Control;
+use oml_core::prompt::Prompt;
+use oml_core::tokenizer::Tokenizer;
+use oml_model::engine::Engine;
+
+use super::suspect;
+use crate::commands::asked::Asked;
+use crate::commands::workbench::{self, Opened};
+use crate::interrupt;
+use crate::printer::Printer;
+
+/// Queries that a control is asked side by side.
+const ROUND: usize = 64;
+
+/// What one control answered.
+pub(super) struct ControlRun {
+    pub(super) name: String,
+    /// Digest of its tensors.
+    pub(super) digest: [u8; 32],
+    /// Numbers of the fingerprints that it was asked, rising.
+    pub(super) asked: Vec<usize>,
+    /// Numbers of those it answered, rising.
+    pub(super) hits: Vec<usize>,
+}
+
+impl ControlRun {
+    /// As the null rate is computed from it.
+    pub(super) fn counts(&self) -> Control {
+        Control {
+            name: self.name.clone(),
+            count: self.asked.len(),
+            hits: self.hits.len(),
+        }
+    }
+}
+
+/// Asks each control every fingerprint inside every wrap. The first one is handed to `first` as well, while it is open.
+///
+/// # Errors
+/// When a model cannot be read or fails.
+pub(super) fn run(
+    paths: &[PathBuf],
+    asked: &Asked,
+    rule: Rule,
+    wraps: &[Prompt],
+    engine: &Engine,
+    printer: &Printer,
+    mut first: impl FnMut(&mut Opened) -> anyhow::Result<()>,
+) -> anyhow::Result<Vec<ControlRun>> {
+    let mut runs = Vec::with_capacity(paths.len());
+    for (place, path) in paths.iter().enumerate() {
+        let mut opened = workbench::open(engine, path, printer)?;
+        let hits = hits(&mut opened, asked, rule, wraps, printer)
+            .with_context(|| format!("cannot ask {}", path.display()))?;
+        if place == 0 {
+            first(&mut opened)?;
+        }
+        runs.push(ControlRun {
+            name: opened.name.clone(),
+            digest: opened.checkpoint.digest()?,
+            asked: asked.indices(),
+            hits,
+        });
+    }
+    Ok(runs)
+}
+
+fn hits(
+    opened: &mut Opened,
+    asked: &Asked,
+    rule: Rule,
+    wraps: &[Prompt],
+    printer: &Printer,
+) -> anyhow::Result<Vec<usize>> {
+    let fingerprints = asked.set().fingerprints();
+    let bar = printer.bar(fingerprints.len() as u64, "control");
+    bar.set_message(opened.name.clone());
+    let mut hits = Vec::new();
+    let pairs: Vec<_> = asked.indices().into_iter().zip(fingerprints).collect();
+    for round in pairs.chunks(ROUND) {
+        interrupt::check()?;
+        let puts = round.iter().flat_map(|(index, fingerprint)| {
+            let put = |wrap| (wrap, Put::new(wrap, &fingerprint.query));
+            wraps
+                .iter()
+                .filter(|wrap| opened.tokenizer.takes(wrap))
+                .map(move |wrap| (*index, *fingerprint, put(wrap)))
+        });
+        let puts: Vec<_> = puts.collect();
+        let texts: Vec<(&Prompt, &Put)> = puts
+            .iter()
+            .map(|(_, _, (wrap, put))| (*wrap, put))
+            .collect();
+        let answers = suspect::texts(opened, &texts, rule.tokens)?;
+        let matcher = Matcher::new(rule, Some(&opened.tokenizer as &dyn Tokenizer));
+        for ((index, fingerprint, (_, put)), answer) in puts.iter().zip(answers) {
+            let responses: Vec<&str> = fingerprint
+                .responses
+                .iter()
+                .map(|response| response.text.as_str())
+                .collect();
+            if hits.last() != Some(index) && matcher.is_hit(&put.text, &responses, &answer)? {
+                hits.push(*index);
+            }
+        }
+        bar.inc(round.len() as u64);
+    }
+    bar.finish_and_clear();
+    Ok(hits)
+}
