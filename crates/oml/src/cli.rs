@@ -6,9 +6,9 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::commands::{
     attack::AttackCommand, audit::AuditArgs, bench::BenchCommand, check::CheckArgs,
-    completions::CompletionsArgs, demo::DemoArgs, embed::EmbedArgs, eval::EvalArgs,
-    fingerprints::FingerprintsCommand, generate::GenerateArgs, keygen::KeygenArgs, man::ManArgs,
-    model::ModelCommand, trace::TraceArgs,
+    claim::ClaimCommand, completions::CompletionsArgs, demo::DemoArgs, embed::EmbedArgs,
+    eval::EvalArgs, fingerprints::FingerprintsCommand, generate::GenerateArgs, keygen::KeygenArgs,
+    man::ManArgs, model::ModelCommand, trace::TraceArgs,
 };
 
 /// Fingerprints for language models: give a model secret (query, response) pairs, and prove later that it is yours.
@@ -87,6 +87,9 @@ pub(crate) enum Command {
     Trace(TraceArgs),
     /// Measure a model's utility: perplexity, multiple choice, distance to its base
     Eval(EvalArgs),
+    /// Make evidence of an audit for others, and verify theirs
+    #[command(subcommand)]
+    Claim(ClaimCommand),
     /// Work with a file of fingerprints
     #[command(subcommand)]
     Fingerprints(FingerprintsCommand),

@@ -6,7 +6,7 @@ mod endpoint_args;
 mod journal;
 mod output;
 mod session;
-mod suspect;
+pub(super) mod suspect;
 
 use std::path::PathBuf;
 use std::time::Instant;
