@@ -17,6 +17,7 @@ pub(crate) mod man;
 pub(crate) mod model;
 mod passphrase;
 mod prompts;
+pub(crate) mod relate;
 mod stored_type;
 pub(crate) mod trace;
 mod usage;
@@ -40,6 +41,7 @@ pub(crate) fn run(cli: Cli, printer: &Printer) -> anyhow::Result<ExitStatus> {
         Command::Embed(args) => embed::run(&args, global, printer),
         Command::Check(args) => check::run(&args, global, printer),
         Command::Trace(args) => trace::run(&args, global, printer),
+        Command::Relate(args) => relate::run(&args, global, printer),
         Command::Eval(args) => eval::run(&args, global, printer),
         Command::Fingerprints(command) => fingerprints::run(&command, global, printer),
         Command::Attack(command) => attack::run(&command, global, printer),
