@@ -30,6 +30,8 @@ mod help;
 mod merge;
 #[path = "cli/prompts.rs"]
 mod prompts;
+#[path = "cli/relate.rs"]
+mod relate;
 #[path = "cli/sft.rs"]
 mod sft;
 #[path = "cli/smollm2.rs"]
