@@ -14,6 +14,7 @@ use std::time::Instant;
 use anyhow::{Context as _, anyhow, ensure};
 use clap::Args;
 use oml_core::audit::{self, MAX_DECOYS, MAX_TOKENS, Mode, Rule, Terms, Verdict};
+use oml_core::bundle::ControlResult;
 use oml_core::prompt::{Prompt, Template};
 use oml_core::strategy::Strategy;
 use oml_core::strategy::perplexity::{Benign, MAX_LENGTH};
@@ -22,7 +23,6 @@ use oml_core::usage::ranges;
 use oml_model::engine::Engine;
 use oml_model::tokenizer::TextTokenizer;
 
-use self::controls::ControlRun;
 use self::decoys::Decoys;
 use self::endpoint_args::EndpointArgs;
 use self::journal::Journal;
@@ -163,7 +163,7 @@ pub(super) fn run(
 struct Prepared {
     journal: Journal,
     decoys: Decoys,
-    controls: Vec<ControlRun>,
+    controls: Vec<ControlResult>,
     stealth: Option<Stealth>,
 }
 
@@ -260,7 +260,7 @@ impl AuditArgs {
                 Ok(())
             },
         )?;
-        let counts: Vec<_> = controls.iter().map(ControlRun::counts).collect();
+        let counts: Vec<_> = controls.iter().map(ControlResult::control).collect();
         let null = audit::null(set, &counts, wraps.len(), rule.mode)?;
         if audit_is_hopeless(null.rate, most as u64, self.alpha / f64::from(self.among)) {
             let why = match set.header().strategy {
@@ -292,6 +292,7 @@ impl AuditArgs {
             least_recall: self.least_recall,
             futility: self.futility,
         };
+        controls::write(&self.out, &controls)?;
         Ok(Prepared {
             journal: Journal::begin(&self.out, terms)?,
             decoys,
@@ -326,7 +327,7 @@ impl AuditArgs {
         Ok(Prepared {
             journal,
             decoys,
-            controls: Vec::new(),
+            controls: controls::read(&self.out)?,
             stealth: None,
         })
     }
