@@ -8,6 +8,8 @@
 
 #[path = "cli/check.rs"]
 mod check;
+#[path = "cli/claim.rs"]
+mod claim;
 #[path = "cli/copies.rs"]
 mod copies;
 #[path = "cli/embed.rs"]

@@ -4,10 +4,10 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, anyhow, bail, ensure};
+use anyhow::{Context as _, anyhow, ensure};
 use clap::Args;
-use oml_core::audit::{Ask, Conclusion, Event, Known, Matcher, Mode, Subject, Verdict, replay};
-use oml_core::bundle::{ControlResult, Figures, Opened, Statement};
+use oml_core::audit::{Ask, Event, Known, Matcher, Mode, Subject, Verdict, replay};
+use oml_core::bundle::{ControlResult, Figures, Judge, Opened, Outcome, Statement};
 use oml_core::derive::owner_id;
 use oml_core::manifest::bundle_archive::{CONTROLS, GIT, OPENINGS, RFC3161, TRANSCRIPT};
 use oml_core::manifest::transcript_file::{self, Transcript};
@@ -16,6 +16,7 @@ use oml_core::signing::SigningKey;
 use oml_core::time_proof::{self, Kind, git, rfc3161, rfc3339};
 use oml_core::tokenizer::Tokenizer;
 use oml_core::usage;
+use oml_model::tokenizer::TextTokenizer;
 use serde::Serialize;
 
 use super::again::{self, Pair};
@@ -129,13 +130,7 @@ pub(super) fn run(
         &indices,
     )?;
     files::write_whole(&args.out, &bytes, Access::Private, Existing::Refuse)?;
-    if verdict.conclusion != Conclusion::Present {
-        printer.warning(format!(
-            "{}: the audit's conclusion is {:?}, so the claim will not hold",
-            args.transcript.display(),
-            verdict.conclusion.name()
-        ));
-    }
+    args.warn(&bytes, printer)?;
     if !proofs.any() {
         printer.warning(
             "without a --time-proof nobody can see that the set was there before the suspect",
@@ -146,15 +141,42 @@ pub(super) fn run(
 }
 
 impl MakeArgs {
+    /// Says what a judge will find wrong, before the owner sends the bundle.
+    fn warn(&self, bytes: &[u8], printer: &Printer) -> anyhow::Result<()> {
+        let tokenizer = self.tokenizer()?;
+        let judge = Judge {
+            now: super::now(),
+            tokenizer: tokenizer.as_ref().map(|own| own as &dyn Tokenizer),
+            ..Judge::default()
+        };
+        for check in judge.check(&bundle_file::parse(bytes)?) {
+            if let Outcome::Fails(fault) = &check.outcome {
+                printer.warning(format!(
+                    "{}: the claim will not hold: {}: {fault}",
+                    self.out.display(),
+                    check.name
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    fn tokenizer(&self) -> anyhow::Result<Option<TextTokenizer>> {
+        let base = self
+            .base
+            .as_deref()
+            .map(workbench::checkpoint)
+            .transpose()?;
+        Ok(base.map(|base| base.tokenizer()).transpose()?)
+    }
+
     /// The verdict, computed again from transcript and set.
     fn verdict(&self, transcript: &Transcript, asked: &Asked) -> anyhow::Result<Verdict> {
-        let tokenizer = match &self.base {
-            Some(path) => Some(workbench::checkpoint(path)?.tokenizer()?),
-            None if transcript.terms.rule.mode == Mode::Ids => {
-                bail!("--base: expected the base model, since answers were matched by token ids")
-            }
-            None => None,
-        };
+        let tokenizer = self.tokenizer()?;
+        ensure!(
+            tokenizer.is_some() || transcript.terms.rule.mode != Mode::Ids,
+            "--base: expected the base model, since answers were matched by token ids, got none"
+        );
         let tokenizer = tokenizer.as_ref().map(|own| own as &dyn Tokenizer);
         let fingerprints = asked.set().fingerprints();
         let known = |index: u64| {
