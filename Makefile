@@ -64,9 +64,10 @@ servers: $(SERVERS)/llama/ready ## llama.cpp's server for the tests, from PyPI
 
 servers-transformers: $(SERVERS)/transformers/ready ## transformers serve for the tests, optional: gigabytes from PyPI
 
-$(SERVERS)/llama/ready: scripts/servers/llama.txt
+$(SERVERS)/llama/ready: scripts/servers/llama.txt scripts/servers/gguf.txt
 	python3 -m venv $(@D)
 	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r $<
+	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r scripts/servers/gguf.txt
 	touch $@
 
 $(SERVERS)/transformers/ready: scripts/servers/transformers.txt

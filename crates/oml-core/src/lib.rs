@@ -18,6 +18,7 @@ pub mod merkle;
 pub mod model;
 pub mod prompt;
 pub mod random;
+pub mod relatedness;
 pub mod secret;
 pub mod signing;
 pub mod slice;

@@ -8,7 +8,7 @@ use crate::commands::{
     attack::AttackCommand, audit::AuditArgs, bench::BenchCommand, check::CheckArgs,
     claim::ClaimCommand, completions::CompletionsArgs, demo::DemoArgs, embed::EmbedArgs,
     eval::EvalArgs, fingerprints::FingerprintsCommand, generate::GenerateArgs, keygen::KeygenArgs,
-    man::ManArgs, model::ModelCommand, trace::TraceArgs,
+    man::ManArgs, model::ModelCommand, relate::RelateArgs, trace::TraceArgs,
 };
 
 /// Fingerprints for language models: give a model secret (query, response) pairs, and prove later that it is yours.
@@ -85,6 +85,8 @@ pub(crate) enum Command {
     Audit(Box<AuditArgs>),
     /// Find the licensees whose copies a model was made from
     Trace(TraceArgs),
+    /// Hold two models' weights against each other: was one made from the other?
+    Relate(RelateArgs),
     /// Measure a model's utility: perplexity, multiple choice, distance to its base
     Eval(EvalArgs),
     /// Make evidence of an audit for others, and verify theirs

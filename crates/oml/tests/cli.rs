@@ -6,6 +6,8 @@
     reason = "helpers of tests, outside of test functions"
 )]
 
+#[path = "cli/audit.rs"]
+mod audit;
 #[path = "cli/check.rs"]
 mod check;
 #[path = "cli/claim.rs"]
@@ -26,8 +28,12 @@ mod files;
 mod generate;
 #[path = "cli/help.rs"]
 mod help;
+#[path = "cli/merge.rs"]
+mod merge;
 #[path = "cli/prompts.rs"]
 mod prompts;
+#[path = "cli/relate.rs"]
+mod relate;
 #[path = "cli/sft.rs"]
 mod sft;
 #[path = "cli/smollm2.rs"]

@@ -19,6 +19,7 @@ pub(crate) mod man;
 pub(crate) mod model;
 mod passphrase;
 mod prompts;
+pub(crate) mod relate;
 mod stealth;
 mod stored_type;
 pub(crate) mod trace;
@@ -44,6 +45,7 @@ pub(crate) fn run(cli: Cli, printer: &Printer) -> anyhow::Result<ExitStatus> {
         Command::Check(args) => check::run(&args, global, printer),
         Command::Audit(args) => audit::run(&args, global, printer),
         Command::Trace(args) => trace::run(&args, global, printer),
+        Command::Relate(args) => relate::run(&args, global, printer),
         Command::Eval(args) => eval::run(&args, global, printer),
         Command::Claim(command) => claim::run(&command, global, printer),
         Command::Fingerprints(command) => fingerprints::run(&command, global, printer),
