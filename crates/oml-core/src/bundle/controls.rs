@@ -1,5 +1,6 @@
 //! What models that never saw the fingerprints answered to them: the basis of a measured null rate.
 
+use crate::check::Control;
 use crate::merkle::Hash;
 use crate::usage::ranges;
 
@@ -25,6 +26,16 @@ impl ControlResult {
             digest,
             asked: ranges(asked),
             hits: ranges(hits),
+        }
+    }
+
+    /// The numbers alone, as a null rate is computed from them.
+    #[must_use]
+    pub fn control(&self) -> Control {
+        Control {
+            name: self.name.clone(),
+            count: usize::try_from(self.count()).unwrap_or(usize::MAX),
+            hits: usize::try_from(self.hit_count()).unwrap_or(usize::MAX),
         }
     }
 

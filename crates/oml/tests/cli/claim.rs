@@ -9,7 +9,8 @@ use super::tiny::{EMBED, place};
 use super::{Place, help};
 
 const AUDIT: &str = "audit --suspect marked --owner owner.json --fingerprints f.json --control base --out audit.jsonl --json --threads 2";
-const MAKE: &str = "claim make --transcript audit.jsonl --owner owner.json --fingerprints f.json --control base --threads 2";
+const MAKE: &str =
+    "claim make --transcript audit.jsonl --owner owner.json --fingerprints f.json --threads 2";
 
 /// A marked model that was audited.
 fn audited() -> Place {
@@ -196,28 +197,96 @@ fn a_bundle_that_was_touched_does_not_hold() {
         assert_ne!(code, 0, "byte {at}: {report}");
     }
     fs::write(place.path("a.omlclaim"), &bytes[..1000]).unwrap();
-    insta::assert_snapshot!(place.run("claim verify a.omlclaim"), @"");
-    insta::assert_snapshot!(place.run("claim verify f.json"), @"");
-    insta::assert_snapshot!(place.run("claim verify none.omlclaim"), @"");
+    insta::assert_snapshot!(place.run("claim verify a.omlclaim"), @"
+    exit: 2
+    --- stdout
+    --- stderr
+    error: cannot read a.omlclaim
+      caused by: bundle: expected a tar archive, got other or cut bytes at 512
+    ");
+    insta::assert_snapshot!(place.run("claim verify f.json"), @"
+    exit: 2
+    --- stdout
+    --- stderr
+    error: cannot read f.json
+      caused by: bundle: expected a tar archive, got other or cut bytes at 0
+    ");
+    insta::assert_snapshot!(place.run("claim verify none.omlclaim"), @"
+    exit: 2
+    --- stdout
+    --- stderr
+    error: cannot read none.omlclaim
+      caused by: No such file or directory (os error 2)
+    ");
     fs::write(place.path("a.omlclaim"), &bytes).unwrap();
     fs::write(place.path("no.pem"), "text").unwrap();
-    insta::assert_snapshot!(place.run("claim verify a.omlclaim --tsa-root no.pem"), @"");
-    insta::assert_snapshot!(place.run("claim verify a.omlclaim --response r.jsonl"), @"");
-    insta::assert_snapshot!(place.run("claim verify a.omlclaim --owner-address 0x12 --released 1.1.2020"), @"");
-    insta::assert_snapshot!(place.run("claim challenge --bundle a.omlclaim --count 17 --out c.json"), @"");
-    insta::assert_snapshot!(place.run(&format!("{MAKE} --out a.omlclaim")), @"");
+    insta::assert_snapshot!(place.run("claim verify a.omlclaim --tsa-root no.pem"), @"
+    exit: 2
+    --- stdout
+    --- stderr
+    error: cannot read no.pem
+      caused by: trusted roots: expected 1 to 1024 certificates in PEM, got 0
+    ");
+    insta::assert_snapshot!(place.run("claim verify a.omlclaim --response r.jsonl"), @"
+    exit: 2
+    --- stdout
+    --- stderr
+    error: the following required arguments were not provided:
+      --challenge <FILE>
+
+    Usage: oml claim verify --response <FILE> --challenge <FILE> <BUNDLE>
+
+    For more information, try '--help'.
+    ");
+    insta::assert_snapshot!(place.run("claim verify a.omlclaim --owner-address 0x12 --released 1.1.2020"), @"
+    exit: 2
+    --- stdout
+    --- stderr
+    error: invalid value '0x12' for '--owner-address <0x…>': address: expected 0x and 40 hexadecimal digits
+
+    For more information, try '--help'.
+    ");
+    insta::assert_snapshot!(place.run("claim challenge --bundle a.omlclaim --count 17 --out c.json"), @"
+    exit: 2
+    --- stdout
+    --- stderr
+    error: --count
+      caused by: oml-challenge count: expected 1 to 16, got 17
+    ");
+    insta::assert_snapshot!(place.run(&format!("{MAKE} --out a.omlclaim")), @"
+    exit: 2
+    --- stdout
+    --- stderr
+    error: a.omlclaim already exists
+    hint: Nothing is overwritten: name another path, or move the old one away.
+    ");
     fs::write(place.path("root.git"), "no proof").unwrap();
-    insta::assert_snapshot!(place.run(&format!("{MAKE} --time-proof root.git --out b.omlclaim")), @"");
+    insta::assert_snapshot!(place.run(&format!("{MAKE} --time-proof root.git --out b.omlclaim")), @"
+    exit: 2
+    --- stdout
+    --- stderr
+    error: cannot use root.git
+      caused by: git object 0 head: expected an id, a kind and a size, got other or cut bytes
+    ");
     place.ok("keygen --out other.json");
     place.ok("claim challenge --bundle a.omlclaim --count 2 --out c.json");
     let respond =
         "claim respond --bundle a.omlclaim --challenge c.json --fingerprints f.json --out r.jsonl";
-    insta::assert_snapshot!(place.run(&format!("{respond} --owner other.json")), @"");
+    let said = place.run(&format!("{respond} --owner other.json"));
+    assert!(
+        said.starts_with("exit: 2\n") && said.contains("oml-fingerprints owner: expected"),
+        "{said}"
+    );
     let mut text = fs::read_to_string(place.path("c.json")).unwrap();
     let at = text.find("\"claim\":\"").unwrap() + 9;
     text.replace_range(at..at + 4, "0000");
     fs::write(place.path("c.json"), text).unwrap();
-    insta::assert_snapshot!(place.run(&format!("{respond} --owner owner.json")), @"");
+    insta::assert_snapshot!(place.run(&format!("{respond} --owner owner.json")), @"
+    exit: 2
+    --- stdout
+    --- stderr
+    error: c.json: expected a challenge to a.omlclaim, got one to another claim
+    ");
 }
 
 #[test]
@@ -243,10 +312,145 @@ fn the_verdict_is_said_in_words() {
 
 #[test]
 fn helps() {
-    insta::assert_snapshot!(help("claim"), @"");
-    insta::assert_snapshot!(help("claim line"), @"");
-    insta::assert_snapshot!(help("claim make"), @"");
-    insta::assert_snapshot!(help("claim verify"), @"");
-    insta::assert_snapshot!(help("claim challenge"), @"");
-    insta::assert_snapshot!(help("claim respond"), @"");
+    insta::assert_snapshot!(help("claim"), @"
+    Make evidence of an audit for others, and verify theirs
+
+    Usage: oml claim [OPTIONS] <COMMAND>
+
+    Commands:
+      line       Print the line that is published, time-stamped or committed before a model goes out: the set's root and the owner's address
+      make       Make a signed bundle of an audit for a judge, which opens the pairs that were asked
+      verify     Does a bundle hold? Needs nothing secret, and says what it could not check
+      challenge  Draw fingerprints that the owner has to open, over the whole set
+      respond    Open the fingerprints of a judge's challenge, which spends them
+
+    Options:
+      -h, --help     Print help
+      -V, --version  Print version
+
+    Global options:
+          --json           Print the result as one JSON object
+      -q, --quiet          Print no notes and no progress
+          --threads <N>    CPU threads [default: all cores]
+          --isa <NAME>     CPU instructions to use: amx, avx512, avx2 or portable [default: the best this machine has]
+          --config <FILE>  Settings file [default: oml.toml in the current folder, where there is one]
+          --show-settings  Print every setting and where it comes from, and do nothing
+    ");
+    insta::assert_snapshot!(help("claim line"), @"
+    Print the line that is published, time-stamped or committed before a model goes out: the set's root and the owner's address
+
+    Usage: oml claim line [OPTIONS] --fingerprints <FILE>
+
+    Options:
+          --fingerprints <FILE>  Fingerprints file made by `oml generate`
+          --owner <FILE>         Owner file made by `oml keygen` [default: oml/owner.json in the user's config folder]
+          --out <FILE>           File to write [default: standard output]
+      -h, --help                 Print help
+      -V, --version              Print version
+
+    Global options:
+          --json           Print the result as one JSON object
+      -q, --quiet          Print no notes and no progress
+          --threads <N>    CPU threads [default: all cores]
+          --isa <NAME>     CPU instructions to use: amx, avx512, avx2 or portable [default: the best this machine has]
+          --config <FILE>  Settings file [default: oml.toml in the current folder, where there is one]
+          --show-settings  Print every setting and where it comes from, and do nothing
+    ");
+    insta::assert_snapshot!(help("claim make"), @"
+    Make a signed bundle of an audit for a judge, which opens the pairs that were asked
+
+    Usage: oml claim make [OPTIONS] --transcript <FILE> --fingerprints <FILE> --out <FILE>
+
+    Options:
+          --transcript <FILE>       Transcript that `oml audit` wrote
+          --fingerprints <FILE>     Fingerprints file made by `oml generate`
+          --owner <FILE>            Owner file made by `oml keygen` [default: oml/owner.json in the user's config folder]
+          --control <DIR>           A model that never saw the fingerprints, to be asked them all as the suspect was (repeatable; those of the audit, whose null rate rests on them)
+          --control-results <FILE>  What controls answered (repeatable) [default: TRANSCRIPT.controls.json, as the audit wrote it, where there is one]
+          --time-proof <FILE>       Proof that the root was there before: an RFC 3161 time stamp, or a commit as `git cat-file --batch` prints it (repeatable)
+          --base <DIR>              Base model, whose tokenizer matches answers by token ids (only for an audit with --match ids)
+          --out <FILE>              Bundle to write, readable by you alone: NAME.omlclaim
+      -h, --help                    Print help
+      -V, --version                 Print version
+
+    Global options:
+          --json           Print the result as one JSON object
+      -q, --quiet          Print no notes and no progress
+          --threads <N>    CPU threads [default: all cores]
+          --isa <NAME>     CPU instructions to use: amx, avx512, avx2 or portable [default: the best this machine has]
+          --config <FILE>  Settings file [default: oml.toml in the current folder, where there is one]
+          --show-settings  Print every setting and where it comes from, and do nothing
+    ");
+    insta::assert_snapshot!(help("claim verify"), @"
+    Does a bundle hold? Needs nothing secret, and says what it could not check
+
+    Usage: oml claim verify [OPTIONS] <BUNDLE>
+
+    Arguments:
+      <BUNDLE>  Bundle made by `oml claim make`
+
+    Options:
+          --root <HEX>           Merkle root, as the owner published it: 64 hexadecimal digits, with or without 0x
+          --owner-address <0x…>  Owner's address, as the owner published it
+          --tsa-root <FILE>      Root certificates (PEM) of the time-stamping authorities that you trust
+          --commit <ID>          Id of the git commit, as it was known to others at its time
+          --released <TIME>      When the suspect was first there: YYYY-MM-DD, or YYYY-MM-DDThh:mm:ssZ
+          --challenge <FILE>     Your challenge, made by `oml claim challenge`
+          --response <FILE>      The owner's response to it
+          --base <DIR>           Base model that the set was made on, to see that its strategy gives the opened responses
+          --rerun-control <DIR>  A model that never saw the fingerprints, to be asked the opened pairs (repeatable)
+          --suspect <DIR>        The suspect's weights, to be asked the opened pairs again
+      -h, --help                 Print help
+      -V, --version              Print version
+
+    Global options:
+          --json           Print the result as one JSON object
+      -q, --quiet          Print no notes and no progress
+          --threads <N>    CPU threads [default: all cores]
+          --isa <NAME>     CPU instructions to use: amx, avx512, avx2 or portable [default: the best this machine has]
+          --config <FILE>  Settings file [default: oml.toml in the current folder, where there is one]
+          --show-settings  Print every setting and where it comes from, and do nothing
+    ");
+    insta::assert_snapshot!(help("claim challenge"), @"
+    Draw fingerprints that the owner has to open, over the whole set
+
+    Usage: oml claim challenge [OPTIONS] --bundle <FILE> --out <FILE>
+
+    Options:
+          --bundle <FILE>  Bundle made by `oml claim make`
+          --count <N>      Fingerprints to be opened [default: 8]
+          --out <FILE>     File to write, to be sent to the owner and kept for `oml claim verify`
+      -h, --help           Print help
+      -V, --version        Print version
+
+    Global options:
+          --json           Print the result as one JSON object
+      -q, --quiet          Print no notes and no progress
+          --threads <N>    CPU threads [default: all cores]
+          --isa <NAME>     CPU instructions to use: amx, avx512, avx2 or portable [default: the best this machine has]
+          --config <FILE>  Settings file [default: oml.toml in the current folder, where there is one]
+          --show-settings  Print every setting and where it comes from, and do nothing
+    ");
+    insta::assert_snapshot!(help("claim respond"), @"
+    Open the fingerprints of a judge's challenge, which spends them
+
+    Usage: oml claim respond [OPTIONS] --bundle <FILE> --challenge <FILE> --fingerprints <FILE> --out <FILE>
+
+    Options:
+          --bundle <FILE>        Bundle that the challenge is to
+          --challenge <FILE>     Challenge made by `oml claim challenge`
+          --fingerprints <FILE>  Fingerprints file made by `oml generate`
+          --owner <FILE>         Owner file made by `oml keygen` [default: oml/owner.json in the user's config folder]
+          --out <FILE>           File to write, readable by you alone
+      -h, --help                 Print help
+      -V, --version              Print version
+
+    Global options:
+          --json           Print the result as one JSON object
+      -q, --quiet          Print no notes and no progress
+          --threads <N>    CPU threads [default: all cores]
+          --isa <NAME>     CPU instructions to use: amx, avx512, avx2 or portable [default: the best this machine has]
+          --config <FILE>  Settings file [default: oml.toml in the current folder, where there is one]
+          --show-settings  Print every setting and where it comes from, and do nothing
+    ");
 }

@@ -83,7 +83,9 @@ impl LlamaServer {
     fn start(model: &Path) -> Option<Self> {
         let python = std::env::var_os("OML_LLAMA_SERVER").map(PathBuf::from);
         let Some(python) = python.filter(|python| python.exists()) else {
-            eprintln!("skipped: no server; `make servers` installs it, and OML_LLAMA_SERVER names its Python");
+            eprintln!(
+                "skipped: no server; `make servers` installs it, and OML_LLAMA_SERVER names its Python"
+            );
             return None;
         };
         let scripts = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../scripts");

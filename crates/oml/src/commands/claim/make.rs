@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, anyhow, ensure};
+use anyhow::{Context as _, ensure};
 use clap::Args;
 use oml_core::audit::{Ask, Event, Known, Matcher, Mode, Subject, Verdict, replay};
 use oml_core::bundle::{ControlResult, Figures, Judge, Opened, Outcome, Statement};
@@ -20,10 +20,11 @@ use oml_model::tokenizer::TextTokenizer;
 use serde::Serialize;
 
 use super::again::{self, Pair};
-use crate::cli::GlobalArgs;
-use crate::commands::asked::{self, Asked, AskedArgs};
+use crate::cli::{GlobalArgs, OwnerArgs};
+use crate::commands::asked::Asked;
+use crate::commands::audit::controls;
 use crate::commands::{usage as usage_log, workbench};
-use crate::error::{ExitStatus, WithHint as _};
+use crate::error::ExitStatus;
 use crate::files::{self, Access, Existing};
 use crate::printer::Printer;
 
@@ -33,13 +34,16 @@ pub(crate) struct MakeArgs {
     /// Transcript that `oml audit` wrote
     #[arg(long, value_name = "FILE")]
     transcript: PathBuf,
+    /// Fingerprints file made by `oml generate`
+    #[arg(long, value_name = "FILE")]
+    fingerprints: PathBuf,
     #[command(flatten)]
-    asked: AskedArgs,
+    owner: OwnerArgs,
     /// A model that never saw the fingerprints, to be asked them all as the suspect was (repeatable; those of the audit, whose null rate
     /// rests on them)
     #[arg(long, value_name = "DIR")]
     control: Vec<PathBuf>,
-    /// What controls answered, as another run wrote it down (repeatable)
+    /// What controls answered (repeatable) [default: TRANSCRIPT.controls.json, as the audit wrote it, where there is one]
     #[arg(long, value_name = "FILE")]
     control_results: Vec<PathBuf>,
     /// Proof that the root was there before: an RFC 3161 time stamp, or a commit as `git cat-file --batch` prints it (repeatable)
@@ -60,15 +64,8 @@ pub(super) fn run(
 ) -> anyhow::Result<ExitStatus> {
     files::refuse_existing(&args.out)?;
     files::check_writable(&args.out)?;
-    let owner = workbench::owner(&workbench::owner_path(&args.asked.owner)?)?;
-    let asked = asked::read(&args.asked, None)?;
-    let whole: anyhow::Result<()> = match &asked {
-        Asked::Whole { .. } => Ok(()),
-        Asked::Part(_) => Err(anyhow!(
-            "--fingerprints: expected the whole set, got a slice"
-        )),
-    };
-    whole.hint("A claim is its owner's: a prover hands the transcript to the owner.")?;
+    let owner = workbench::owner(&workbench::owner_path(&args.owner)?)?;
+    let asked = Asked::whole(workbench::fingerprints(&args.fingerprints, &owner)?);
     let transcript_bytes = files::read(&args.transcript, transcript_file::MAX_BYTES)?;
     let transcript = transcript_file::parse(&transcript_bytes)
         .with_context(|| format!("cannot read {}", args.transcript.display()))?;
@@ -76,7 +73,7 @@ pub(super) fn run(
         transcript.terms.root == asked.root(),
         "{}: expected an audit with {}, got one with another set",
         args.transcript.display(),
-        args.asked.fingerprints.display()
+        args.fingerprints.display()
     );
     let verdict = args.verdict(&transcript, &asked)?;
     let indices = asked_indices(&transcript);
@@ -124,7 +121,7 @@ pub(super) fn run(
     let bytes = bundle_file::render(&statement, &parts, &key)?;
     // Whoever gets the bundle sees the pairs.
     usage_log::record(
-        &args.asked.fingerprints,
+        &args.fingerprints,
         asked.root(),
         usage::Event::Open,
         &indices,
@@ -200,7 +197,12 @@ impl MakeArgs {
         printer: &Printer,
     ) -> anyhow::Result<Vec<ControlResult>> {
         let mut controls = Vec::new();
-        for path in &self.control_results {
+        let beside = controls::path(&self.transcript);
+        let results = match self.control_results.as_slice() {
+            [] if self.control.is_empty() && beside.exists() => &[beside][..],
+            named => named,
+        };
+        for path in results {
             let bytes = files::read(path, controls_file::MAX_BYTES)?;
             let results = controls_file::parse(&bytes);
             controls.extend(results.with_context(|| format!("cannot read {}", path.display()))?);
