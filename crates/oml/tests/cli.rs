@@ -10,6 +10,8 @@
 mod audit;
 #[path = "cli/check.rs"]
 mod check;
+#[path = "cli/claim.rs"]
+mod claim;
 #[path = "cli/copies.rs"]
 mod copies;
 #[path = "cli/embed.rs"]

@@ -416,8 +416,7 @@ fn null(bundle: &Bundle<'_>) -> Outcome {
         }
     };
     let bound = |control: &ControlResult| {
-        let (hits, count) = (control.hits.len() as u64, control.asked.len() as u64);
-        claim::upper_bound(hits, count, CONTROL_CONFIDENCE)
+        claim::upper_bound(control.hit_count(), control.count(), CONTROL_CONFIDENCE)
     };
     let worst = bundle
         .controls
@@ -430,8 +429,8 @@ fn null(bundle: &Bundle<'_>) -> Outcome {
                 "the upper bound of the worst of {} control(s): {} hit {} of {}",
                 bundle.controls.len(),
                 worst.name,
-                worst.hits.len(),
-                worst.asked.len()
+                worst.hit_count(),
+                worst.count()
             ),
         );
     }

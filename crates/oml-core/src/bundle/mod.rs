@@ -19,6 +19,7 @@ mod statement;
 pub use challenge::{Challenge, ChallengeError, MAX_CHALLENGED};
 pub use check::{Check, Outcome, holds};
 pub use controls::ControlResult;
+pub(crate) use controls::within;
 pub use judge::Judge;
 pub use message::{ClaimMessage, ResponseMessage};
 pub use openings::{Opened, OpeningsError, check_openings};

@@ -295,6 +295,9 @@ mod tests {
         );
         let huge = archive_with(|header| header.set_size(1 << 40));
         assert_eq!(parse(&huge), Err(ArchiveError::Broken { at: 512 }));
+        // Zeros that nobody touches take no memory.
+        let got = MAX_BYTES + 1;
+        assert_eq!(parse(&vec![0; got]), Err(ArchiveError::TooLarge { got }));
         assert!(matches!(
             parse(b"no archive"),
             Err(ArchiveError::Broken { .. })

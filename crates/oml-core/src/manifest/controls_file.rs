@@ -11,9 +11,8 @@ use serde::{Deserialize, Serialize};
 
 use super::field::{Hex, List, Text};
 use super::{FileError, Kind};
-use crate::bundle::ControlResult;
+use crate::bundle::{ControlResult, within};
 use crate::fingerprint::MAX_COUNT;
-use crate::usage::ranges;
 
 /// Most bytes of such a file.
 pub const MAX_BYTES: usize = 64 << 20;
@@ -39,8 +38,8 @@ struct ControlsFile {
 struct ControlFile {
     name: Text<MAX_NAME>,
     digest: Hex<32>,
-    count: usize,
-    hits: usize,
+    count: u64,
+    hits: u64,
     asked: List<(usize, usize), MAX_COUNT>,
     answered: List<(usize, usize), MAX_COUNT>,
 }
@@ -78,10 +77,10 @@ impl From<&ControlResult> for ControlFile {
         Self {
             name: Text(control.name.clone()),
             digest: Hex(control.digest),
-            count: control.asked.len(),
-            hits: control.hits.len(),
-            asked: List(ranges(&control.asked)),
-            answered: List(ranges(&control.hits)),
+            count: control.count(),
+            hits: control.hit_count(),
+            asked: List(control.asked.clone()),
+            answered: List(control.hits.clone()),
         }
     }
 }
@@ -95,43 +94,46 @@ impl ControlFile {
             expected: expected.into(),
             got,
         };
-        let numbers = |field, ranges: Vec<(usize, usize)>| {
-            let rising = ranges.iter().all(|(first, last)| first <= last)
-                && ranges.windows(2).all(|two| two[0].1 < two[1].0);
+        // Ranges that touch have a shorter spelling.
+        let rising = |field, ranges: &[(usize, usize)]| {
+            let ordered = ranges.iter().all(|(first, last)| first <= last)
+                && ranges
+                    .windows(2)
+                    .all(|two| two[1].0.saturating_sub(two[0].1) > 1);
             let inside = ranges.last().is_none_or(|(_, last)| *last < MAX_COUNT);
-            if !(rising && inside) {
-                let expected = format!("ranges that rise below {MAX_COUNT}");
-                return Err(fault(field, &expected, "others".into()));
+            if ordered && inside {
+                return Ok(());
             }
-            let numbers = ranges.into_iter().flat_map(|(first, last)| first..=last);
-            Ok(numbers.collect::<Vec<_>>())
+            let expected = format!("ranges that rise below {MAX_COUNT}");
+            Err(fault(field, &expected, "others".into()))
         };
-        let asked = numbers("asked", self.asked.0)?;
-        let hits = numbers("answered", self.answered.0)?;
-        if asked.is_empty() {
+        rising("asked", &self.asked.0)?;
+        rising("answered", &self.answered.0)?;
+        let result = ControlResult {
+            name: self.name.0,
+            digest: self.digest.0,
+            asked: self.asked.0,
+            hits: self.answered.0,
+        };
+        if result.asked.is_empty() {
             return Err(fault("asked", "at least one number", "none".into()));
         }
-        if self.count != asked.len() {
-            let expected = asked.len().to_string();
+        if self.count != result.count() {
+            let expected = result.count().to_string();
             return Err(fault("count", &expected, self.count.to_string()));
         }
-        if self.hits != hits.len() {
-            let expected = hits.len().to_string();
+        if self.hits != result.hit_count() {
+            let expected = result.hit_count().to_string();
             return Err(fault("hits", &expected, self.hits.to_string()));
         }
-        if hits.iter().any(|hit| asked.binary_search(hit).is_err()) {
+        if !within(&result.hits, &result.asked) {
             return Err(fault(
                 "answered",
                 "numbers that were asked",
                 "others".into(),
             ));
         }
-        Ok(ControlResult {
-            name: self.name.0,
-            digest: self.digest.0,
-            asked,
-            hits,
-        })
+        Ok(result)
     }
 }
 
@@ -140,12 +142,7 @@ mod tests {
     use super::*;
 
     fn control() -> ControlResult {
-        ControlResult {
-            name: "base".into(),
-            digest: [7; 32],
-            asked: vec![0, 1, 2, 9],
-            hits: vec![1],
-        }
+        ControlResult::new("base".into(), [7; 32], &[0, 1, 2, 9], &[1])
     }
 
     #[test]
@@ -154,6 +151,12 @@ mod tests {
         let text = String::from_utf8(bytes.clone()).unwrap();
         assert!(text.contains(r#""count":4,"hits":1,"asked":[[0,2],[9,9]],"answered":[[1,1]]"#));
         assert_eq!(parse(&bytes).unwrap(), [control()]);
+        let asked = [0, 1, 2, 3, 8, 9, 10].map(|index| control().was_asked(index));
+        assert_eq!(asked, [true, true, true, false, false, true, false]);
+        assert_eq!(
+            [0, 1, 2].map(|index| control().is_hit(index)),
+            [false, true, false]
+        );
     }
 
     #[test]
@@ -175,6 +178,16 @@ mod tests {
             (
                 "[9,9]",
                 "[9,262144]",
+                "asked: expected ranges that rise below 262144, got others",
+            ),
+            (
+                "[[0,2],[9,9]]",
+                "[[0,18446744073709551615],[9,9]]",
+                "asked: expected ranges that rise below 262144, got others",
+            ),
+            (
+                "[[0,2],[9,9]]",
+                "[[0,1],[2,2],[9,9]]",
                 "asked: expected ranges that rise below 262144, got others",
             ),
             (

@@ -122,7 +122,7 @@ fn material(count: usize) -> Material {
         controls: vec![ControlResult {
             name: "base".into(),
             digest: [1; 32],
-            asked: (0..64).collect(),
+            asked: vec![(0, 63)],
             hits: vec![],
         }],
         rfc3161: None,
@@ -625,7 +625,7 @@ fn the_null_rate_may_not_be_smaller_than_its_basis() {
     assert_eq!(with(null().rate, honest.controls.clone(), Mode::Prefix), "");
     let mut worse = honest.controls[0].clone();
     worse.name = "worse".into();
-    worse.hits = vec![3, 4];
+    worse.hits = vec![(3, 4)];
     let both = vec![honest.controls[0].clone(), worse];
     let told = with(null().rate, both, Mode::Prefix);
     assert!(

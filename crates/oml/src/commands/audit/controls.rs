@@ -21,7 +21,7 @@ use crate::printer::Printer;
 const ROUND: usize = 64;
 
 /// The file of what controls answered, beside the transcript in `out`.
-fn path(out: &Path) -> PathBuf {
+pub(in crate::commands) fn path(out: &Path) -> PathBuf {
     let mut name = out.as_os_str().to_owned();
     name.push(".controls.json");
     PathBuf::from(name)
@@ -73,12 +73,9 @@ pub(super) fn run(
         if place == 0 {
             first(&mut opened)?;
         }
-        runs.push(ControlResult {
-            name: opened.name.clone(),
-            digest: opened.checkpoint.digest()?,
-            asked: asked.indices(),
-            hits,
-        });
+        let digest = opened.checkpoint.digest()?;
+        let name = opened.name.clone();
+        runs.push(ControlResult::new(name, digest, &asked.indices(), &hits));
     }
     Ok(runs)
 }

@@ -1,6 +1,6 @@
 //! `oml audit`: asks a suspect through its text alone, writes everything down, and stops when the evidence suffices.
 
-mod controls;
+pub(super) mod controls;
 mod decoys;
 mod endpoint_args;
 mod journal;

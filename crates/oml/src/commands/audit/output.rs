@@ -83,8 +83,8 @@ struct StepOutput {
 struct ControlOutput {
     model: String,
     digest: String,
-    count: usize,
-    hits: usize,
+    count: u64,
+    hits: u64,
 }
 
 impl Output {
@@ -158,8 +158,8 @@ impl Output {
                 .map(|control| ControlOutput {
                     model: control.name.clone(),
                     digest: hex(&control.digest),
-                    count: control.asked.len(),
-                    hits: control.hits.len(),
+                    count: control.count(),
+                    hits: control.hit_count(),
                 })
                 .collect(),
             stealth,

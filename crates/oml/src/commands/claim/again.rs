@@ -67,12 +67,9 @@ pub(super) fn control(
     let mut model = workbench::open(engine, path, printer)?;
     let hits = hits(&mut model, terms, pairs, printer)
         .with_context(|| format!("cannot ask {}", path.display()))?;
-    Ok(ControlResult {
-        name: model.name.clone(),
-        digest: model.checkpoint.digest()?,
-        asked: pairs.iter().map(|pair| pair.index).collect(),
-        hits,
-    })
+    let asked: Vec<usize> = pairs.iter().map(|pair| pair.index).collect();
+    let digest = model.checkpoint.digest()?;
+    Ok(ControlResult::new(model.name, digest, &asked, &hits))
 }
 
 /// Numbers of the pairs that `model` answers inside any wrap.
@@ -123,29 +120,26 @@ pub(super) fn check_control(
 ) -> anyhow::Result<Check> {
     let pairs: Vec<Pair<'_>> = bundle.opened.iter().map(Pair::from).collect();
     let got = control(path, &bundle.transcript.terms, &pairs, engine, printer)?;
-    let words = format!(
-        "{} hits {} of {} opened pairs",
-        got.name,
-        got.hits.len(),
-        got.asked.len()
-    );
+    let (hits, count) = (got.hit_count(), got.count());
+    let words = format!("{} hits {hits} of {count} opened pairs", got.name);
     let known = bundle
         .controls
         .iter()
         .find(|control| control.digest == got.digest);
     let outcome = match known {
         Some(stated) => {
-            let both = |index: &&usize| stated.asked.contains(index) && got.asked.contains(index);
-            let expected: Vec<_> = stated.hits.iter().filter(both).collect();
-            let found: Vec<_> = got.hits.iter().filter(both).collect();
-            if expected == found {
-                Outcome::Holds(format!("{words}, as stated"))
-            } else {
-                Outcome::Fails(format!("{words}, and others than stated"))
+            let differs = |pair: &&Pair<'_>| {
+                stated.was_asked(pair.index) && stated.is_hit(pair.index) != got.is_hit(pair.index)
+            };
+            match pairs.iter().find(differs) {
+                None => Outcome::Holds(format!("{words}, as stated")),
+                Some(pair) => Outcome::Fails(format!(
+                    "{words}, and fingerprint {} otherwise than stated",
+                    pair.index
+                )),
             }
         }
         None => {
-            let (hits, count) = (got.hits.len() as u64, got.asked.len() as u64);
             let null = bundle.transcript.terms.null.rate;
             if ln_binomial_tail(hits, count, null) >= SURPRISE.ln() {
                 Outcome::Holds(format!("{words}, which the null rate of {null:.3e} allows"))
@@ -224,7 +218,7 @@ pub(super) fn check_suspect(
     let terms = &bundle.transcript.terms;
     let pairs: Vec<Pair<'_>> = pairs.iter().map(Pair::from).collect();
     let got = control(path, terms, &pairs, engine, printer)?;
-    let (hits, count) = (got.hits.len() as u64, got.asked.len() as u64);
+    let (hits, count) = (got.hit_count(), got.count());
     let evidence = ln_e_value(hits, count - hits, terms.null.rate);
     let words = format!(
         "{} hits {hits} of {count} opened pairs, an e-value of 10^{:.2}",

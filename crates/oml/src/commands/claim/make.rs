@@ -4,10 +4,10 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, anyhow, bail, ensure};
+use anyhow::{Context as _, ensure};
 use clap::Args;
-use oml_core::audit::{Ask, Conclusion, Event, Known, Matcher, Mode, Subject, Verdict, replay};
-use oml_core::bundle::{ControlResult, Figures, Opened, Statement};
+use oml_core::audit::{Ask, Event, Known, Matcher, Mode, Subject, Verdict, replay};
+use oml_core::bundle::{ControlResult, Figures, Judge, Opened, Outcome, Statement};
 use oml_core::derive::owner_id;
 use oml_core::manifest::bundle_archive::{CONTROLS, GIT, OPENINGS, RFC3161, TRANSCRIPT};
 use oml_core::manifest::transcript_file::{self, Transcript};
@@ -16,13 +16,15 @@ use oml_core::signing::SigningKey;
 use oml_core::time_proof::{self, Kind, git, rfc3161, rfc3339};
 use oml_core::tokenizer::Tokenizer;
 use oml_core::usage;
+use oml_model::tokenizer::TextTokenizer;
 use serde::Serialize;
 
 use super::again::{self, Pair};
-use crate::cli::GlobalArgs;
-use crate::commands::asked::{self, Asked, AskedArgs};
+use crate::cli::{GlobalArgs, OwnerArgs};
+use crate::commands::asked::Asked;
+use crate::commands::audit::controls;
 use crate::commands::{usage as usage_log, workbench};
-use crate::error::{ExitStatus, WithHint as _};
+use crate::error::ExitStatus;
 use crate::files::{self, Access, Existing};
 use crate::printer::Printer;
 
@@ -32,13 +34,16 @@ pub(crate) struct MakeArgs {
     /// Transcript that `oml audit` wrote
     #[arg(long, value_name = "FILE")]
     transcript: PathBuf,
+    /// Fingerprints file made by `oml generate`
+    #[arg(long, value_name = "FILE")]
+    fingerprints: PathBuf,
     #[command(flatten)]
-    asked: AskedArgs,
+    owner: OwnerArgs,
     /// A model that never saw the fingerprints, to be asked them all as the suspect was (repeatable; those of the audit, whose null rate
     /// rests on them)
     #[arg(long, value_name = "DIR")]
     control: Vec<PathBuf>,
-    /// What controls answered, as another run wrote it down (repeatable)
+    /// What controls answered (repeatable) [default: TRANSCRIPT.controls.json, as the audit wrote it, where there is one]
     #[arg(long, value_name = "FILE")]
     control_results: Vec<PathBuf>,
     /// Proof that the root was there before: an RFC 3161 time stamp, or a commit as `git cat-file --batch` prints it (repeatable)
@@ -59,15 +64,8 @@ pub(super) fn run(
 ) -> anyhow::Result<ExitStatus> {
     files::refuse_existing(&args.out)?;
     files::check_writable(&args.out)?;
-    let owner = workbench::owner(&workbench::owner_path(&args.asked.owner)?)?;
-    let asked = asked::read(&args.asked, None)?;
-    let whole: anyhow::Result<()> = match &asked {
-        Asked::Whole { .. } => Ok(()),
-        Asked::Part(_) => Err(anyhow!(
-            "--fingerprints: expected the whole set, got a slice"
-        )),
-    };
-    whole.hint("A claim is its owner's: a prover hands the transcript to the owner.")?;
+    let owner = workbench::owner(&workbench::owner_path(&args.owner)?)?;
+    let asked = Asked::whole(workbench::fingerprints(&args.fingerprints, &owner)?);
     let transcript_bytes = files::read(&args.transcript, transcript_file::MAX_BYTES)?;
     let transcript = transcript_file::parse(&transcript_bytes)
         .with_context(|| format!("cannot read {}", args.transcript.display()))?;
@@ -75,7 +73,7 @@ pub(super) fn run(
         transcript.terms.root == asked.root(),
         "{}: expected an audit with {}, got one with another set",
         args.transcript.display(),
-        args.asked.fingerprints.display()
+        args.fingerprints.display()
     );
     let verdict = args.verdict(&transcript, &asked)?;
     let indices = asked_indices(&transcript);
@@ -123,19 +121,13 @@ pub(super) fn run(
     let bytes = bundle_file::render(&statement, &parts, &key)?;
     // Whoever gets the bundle sees the pairs.
     usage_log::record(
-        &args.asked.fingerprints,
+        &args.fingerprints,
         asked.root(),
         usage::Event::Open,
         &indices,
     )?;
     files::write_whole(&args.out, &bytes, Access::Private, Existing::Refuse)?;
-    if verdict.conclusion != Conclusion::Present {
-        printer.warning(format!(
-            "{}: the audit's conclusion is {:?}, so the claim will not hold",
-            args.transcript.display(),
-            verdict.conclusion.name()
-        ));
-    }
+    args.warn(&bytes, printer)?;
     if !proofs.any() {
         printer.warning(
             "without a --time-proof nobody can see that the set was there before the suspect",
@@ -146,15 +138,42 @@ pub(super) fn run(
 }
 
 impl MakeArgs {
+    /// Says what a judge will find wrong, before the owner sends the bundle.
+    fn warn(&self, bytes: &[u8], printer: &Printer) -> anyhow::Result<()> {
+        let tokenizer = self.tokenizer()?;
+        let judge = Judge {
+            now: super::now(),
+            tokenizer: tokenizer.as_ref().map(|own| own as &dyn Tokenizer),
+            ..Judge::default()
+        };
+        for check in judge.check(&bundle_file::parse(bytes)?) {
+            if let Outcome::Fails(fault) = &check.outcome {
+                printer.warning(format!(
+                    "{}: the claim will not hold: {}: {fault}",
+                    self.out.display(),
+                    check.name
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    fn tokenizer(&self) -> anyhow::Result<Option<TextTokenizer>> {
+        let base = self
+            .base
+            .as_deref()
+            .map(workbench::checkpoint)
+            .transpose()?;
+        Ok(base.map(|base| base.tokenizer()).transpose()?)
+    }
+
     /// The verdict, computed again from transcript and set.
     fn verdict(&self, transcript: &Transcript, asked: &Asked) -> anyhow::Result<Verdict> {
-        let tokenizer = match &self.base {
-            Some(path) => Some(workbench::checkpoint(path)?.tokenizer()?),
-            None if transcript.terms.rule.mode == Mode::Ids => {
-                bail!("--base: expected the base model, since answers were matched by token ids")
-            }
-            None => None,
-        };
+        let tokenizer = self.tokenizer()?;
+        ensure!(
+            tokenizer.is_some() || transcript.terms.rule.mode != Mode::Ids,
+            "--base: expected the base model, since answers were matched by token ids, got none"
+        );
         let tokenizer = tokenizer.as_ref().map(|own| own as &dyn Tokenizer);
         let fingerprints = asked.set().fingerprints();
         let known = |index: u64| {
@@ -178,7 +197,12 @@ impl MakeArgs {
         printer: &Printer,
     ) -> anyhow::Result<Vec<ControlResult>> {
         let mut controls = Vec::new();
-        for path in &self.control_results {
+        let beside = controls::path(&self.transcript);
+        let results = match self.control_results.as_slice() {
+            [] if self.control.is_empty() && beside.exists() => &[beside][..],
+            named => named,
+        };
+        for path in results {
             let bytes = files::read(path, controls_file::MAX_BYTES)?;
             let results = controls_file::parse(&bytes);
             controls.extend(results.with_context(|| format!("cannot read {}", path.display()))?);

@@ -2,15 +2,16 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Context as _, anyhow, ensure};
+use anyhow::{Context as _, ensure};
 use clap::Args;
 use oml_core::bundle::{self, Opened};
 use oml_core::signing::SigningKey;
 use oml_core::usage::Event;
 
-use crate::commands::asked::{self, Asked, AskedArgs};
+use crate::cli::OwnerArgs;
+use crate::commands::asked::Asked;
 use crate::commands::{usage, workbench};
-use crate::error::{ExitStatus, WithHint as _};
+use crate::error::ExitStatus;
 use crate::files::{self, Access, Existing};
 use crate::printer::Printer;
 
@@ -23,8 +24,11 @@ pub(crate) struct RespondArgs {
     /// Challenge made by `oml claim challenge`
     #[arg(long, value_name = "FILE")]
     challenge: PathBuf,
+    /// Fingerprints file made by `oml generate`
+    #[arg(long, value_name = "FILE")]
+    fingerprints: PathBuf,
     #[command(flatten)]
-    asked: AskedArgs,
+    owner: OwnerArgs,
     /// File to write, readable by you alone
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
@@ -36,17 +40,9 @@ pub(super) fn run(args: &RespondArgs, printer: &Printer) -> anyhow::Result<ExitS
     let bytes = super::read(&args.bundle)?;
     let claim = super::parse(&args.bundle, &bytes)?;
     let (challenge, digest) = super::read_challenge(&args.challenge)?;
-    let asked = asked::read(&args.asked, None)?;
-    let whole: anyhow::Result<()> = match &asked {
-        Asked::Whole { .. } => Ok(()),
-        Asked::Part(_) => Err(anyhow!(
-            "--fingerprints: expected the whole set, got a slice"
-        )),
-    };
-    whole.hint("A challenge is drawn over all fingerprints: its owner answers it.")?;
-    let key = SigningKey::derive(&workbench::owner(&workbench::owner_path(
-        &args.asked.owner,
-    )?)?);
+    let owner = workbench::owner(&workbench::owner_path(&args.owner)?)?;
+    let asked = Asked::whole(workbench::fingerprints(&args.fingerprints, &owner)?);
+    let key = SigningKey::derive(&owner);
     let (challenged, file) = (args.challenge.display(), args.bundle.display());
     ensure!(
         challenge.claim == claim.digest && challenge.root == claim.statement.root,
@@ -55,7 +51,7 @@ pub(super) fn run(args: &RespondArgs, printer: &Printer) -> anyhow::Result<ExitS
     ensure!(
         asked.root() == claim.statement.root && asked.count() as u64 == challenge.leaves,
         "{}: expected the set of {file}, got another",
-        args.asked.fingerprints.display()
+        args.fingerprints.display()
     );
     ensure!(
         key.address() == claim.statement.owner,
@@ -73,12 +69,7 @@ pub(super) fn run(args: &RespondArgs, printer: &Printer) -> anyhow::Result<ExitS
     });
     let opened: Vec<Opened> = opened.collect::<anyhow::Result<_>>()?;
     let response = bundle::respond(&challenge, &digest, &opened, super::now(), &key)?;
-    usage::record(
-        &args.asked.fingerprints,
-        asked.root(),
-        Event::Open,
-        &numbers,
-    )?;
+    usage::record(&args.fingerprints, asked.root(), Event::Open, &numbers)?;
     files::write_whole(&args.out, &response, Access::Private, Existing::Refuse)?;
     let file = args.out.display().to_string();
     let text = format!(
