@@ -173,7 +173,16 @@ fn every_command_has_a_man_page() {
     pages/oml-generate.1
     pages/oml-embed.1
     pages/oml-check.1
+    pages/oml-audit.1
+    pages/oml-claim.1
+    pages/oml-claim-line.1
+    pages/oml-claim-make.1
+    pages/oml-claim-verify.1
+    pages/oml-claim-challenge.1
+    pages/oml-claim-respond.1
+    pages/oml-report.1
     pages/oml-trace.1
+    pages/oml-relate.1
     pages/oml-eval.1
     pages/oml-fingerprints.1
     pages/oml-fingerprints-export.1
@@ -183,6 +192,7 @@ fn every_command_has_a_man_page() {
     pages/oml-fingerprints-verify-opening.1
     pages/oml-fingerprints-status.1
     pages/oml-attack.1
+    pages/oml-attack-merge.1
     pages/oml-attack-sft.1
     pages/oml-bench.1
     pages/oml-bench-step.1

@@ -16,7 +16,11 @@ fn oml() {
       generate      Make a set of fingerprints for a model
       embed         Train a model to give the responses of a set, and keep everything else as it was
       check         Ask a model all queries of a set: are the fingerprints there?
+      audit         Ask a live endpoint or a model through its text alone, as seldom as the evidence allows, with a transcript that others can check
+      claim         Make evidence of an audit for others, and verify theirs
+      report        Write a report on an audit, a check or an embedding: a page that opens anywhere, Markdown or JSON
       trace         Find the licensees whose copies a model was made from
+      relate        Hold two models' weights against each other: was one made from the other?
       eval          Measure a model's utility: perplexity, multiple choice, distance to its base
       fingerprints  Work with a file of fingerprints
       attack        Do to a model what others may do, to measure which fingerprints survive
@@ -261,7 +265,7 @@ fn check() {
 
 #[test]
 fn trace() {
-    insta::assert_snapshot!(help("trace"), @r#"
+    insta::assert_snapshot!(help("trace"), @"
     Find the licensees whose copies a model was made from
 
     Usage: oml trace [OPTIONS] --fingerprints <FILE>
@@ -282,7 +286,7 @@ fn trace() {
           --isa <NAME>     CPU instructions to use: amx, avx512, avx2 or portable [default: the best this machine has]
           --config <FILE>  Settings file [default: oml.toml in the current folder, where there is one]
           --show-settings  Print every setting and where it comes from, and do nothing
-    "#);
+    ");
 }
 
 #[test]
