@@ -5,6 +5,8 @@
 //! trained apart the signs of matched units are fair coins, independent of everything that was used to match them:
 //! `p = P(Bin(n, 1/2) ≥ h)`, exactly. Needs no order, so it outlives renumbering; without a gate there is no such symmetry.
 
+use std::cmp::Ordering;
+
 use crate::claim::ln_binomial_tail;
 
 /// Matched units whose second maps were compared.
@@ -19,8 +21,9 @@ pub struct Signs {
 impl Signs {
     /// Adds a pair by the cosine of its second maps; 0 and what is not a number are no way to point.
     pub fn add(&mut self, cosine: f32) {
-        self.pairs += u64::from(cosine > 0.0 || cosine < 0.0);
-        self.same += u64::from(cosine > 0.0);
+        let way = cosine.partial_cmp(&0.0).filter(|way| way.is_ne());
+        self.pairs += u64::from(way.is_some());
+        self.same += u64::from(way.is_some_and(Ordering::is_gt));
     }
 
     /// Adds what was counted elsewhere.

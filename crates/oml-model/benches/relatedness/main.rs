@@ -60,10 +60,9 @@ fn main() -> ExitCode {
     ExitCode::SUCCESS
 }
 
-fn judge(model: &Path, suspect: &Path) -> (Relatedness, Verdict, f64) {
+fn judge(model: &Path, suspect: &Path, engine: Engine) -> (Relatedness, Verdict, f64) {
     let started = Instant::now();
     let open = |path| Checkpoint::open(path).unwrap();
-    let engine = Engine::default();
     let found = relate(&engine, &open(model), &open(suspect), &mut |_, _| ()).unwrap();
     let verdict = assess(&found.evidence, DEFAULT_ALPHA).unwrap();
     (found, verdict, started.elapsed().as_secs_f64())
@@ -81,10 +80,14 @@ fn apart(models: u64, steps: usize) {
     }
     println!("{models} models, {steps} steps, last loss {last:.2} nats in the mean");
     let mut logarithms: [Vec<f64>; 4] = Default::default();
+    let one = Engine {
+        threads: Some(1),
+        ..Engine::default()
+    };
     let (mut shares, mut related) = (Vec::new(), 0);
     for i in 0..models {
         for j in 0..i {
-            let (found, verdict, _) = judge(&path(i), &path(j));
+            let (found, verdict, _) = judge(&path(i), &path(j), one);
             shares.push(found.evidence.agreement.share());
             related += u64::from(verdict.related);
             for (all, test) in logarithms.iter_mut().zip(verdict.tests) {
@@ -199,7 +202,7 @@ fn copies(path: &Path, others: &[PathBuf]) {
 }
 
 fn line(name: &str, path: &Path, place: &Path) {
-    let (found, verdict, seconds) = judge(path, place);
+    let (found, verdict, seconds) = judge(path, place, Engine::default());
     let evidence = &found.evidence;
     let signs = evidence
         .unit_signs

@@ -39,14 +39,16 @@ pub(super) fn pair(
         }
     }
     let sampled = samples.rows / own;
-    let mut similarity = vec![vec![0.0; other]; own];
-    for b in 0..other {
-        let all = frame.rows(products, samples.clone(), units::first(suspect, b)?);
+    let mut by_suspect = Vec::with_capacity(other);
+    for layer in 0..other {
+        let all = frame.rows(products, samples.clone(), units::first(suspect, layer)?);
         let best = best_of_rows(products, &all);
-        for (a, best) in best.chunks_exact(sampled).enumerate() {
-            similarity[a][b] = best.iter().sum::<f64>() / sampled as f64;
-        }
+        let means = best.chunks_exact(sampled);
+        let means = means.map(|best| best.iter().sum::<f64>() / sampled as f64);
+        by_suspect.push(means.collect::<Vec<f64>>());
     }
+    let row = |a: usize| by_suspect.iter().map(|means| means[a]).collect();
+    let similarity: Vec<Vec<f64>> = (0..own).map(row).collect();
     Ok(best_pairing(&similarity))
 }
 

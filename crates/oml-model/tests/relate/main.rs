@@ -21,7 +21,7 @@ use oml_model::relate::{Relatedness, relate};
 fn judge(model: &Path, suspect: &Path) -> (Relatedness, Verdict) {
     let engine = Engine {
         isa: None,
-        threads: Some(2),
+        threads: None,
     };
     let open = |path| Checkpoint::open(path).unwrap();
     let found = relate(&engine, &open(model), &open(suspect), &mut |_, _| ()).unwrap();

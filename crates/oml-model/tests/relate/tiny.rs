@@ -97,7 +97,7 @@ pub(crate) fn train(
     let checkpoint = Checkpoint::open(&path).unwrap();
     let engine = Engine {
         isa: Some(Isa::detect()),
-        threads: Some(2),
+        threads: Some(1),
     };
     let mut backend = engine.cpu();
     let weights = DecoderWeights::load(&mut backend, &checkpoint, Mode::Trainable).unwrap();

@@ -20,6 +20,7 @@ pub(crate) mod model;
 mod passphrase;
 mod prompts;
 pub(crate) mod relate;
+pub(crate) mod report;
 mod stealth;
 mod stored_type;
 pub(crate) mod trace;
@@ -44,6 +45,7 @@ pub(crate) fn run(cli: Cli, printer: &Printer) -> anyhow::Result<ExitStatus> {
         Command::Embed(args) => embed::run(&args, global, printer),
         Command::Check(args) => check::run(&args, global, printer),
         Command::Audit(args) => audit::run(&args, global, printer),
+        Command::Report(args) => report::run(&args, printer),
         Command::Trace(args) => trace::run(&args, global, printer),
         Command::Relate(args) => relate::run(&args, global, printer),
         Command::Eval(args) => eval::run(&args, global, printer),

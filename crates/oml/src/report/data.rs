@@ -1,5 +1,7 @@
 //! What a report shows: plain values, ready to print, each number with the basis it rests on.
 
+use serde::Serialize;
+
 /// Everything on the page.
 #[derive(Debug, Clone)]
 pub(crate) struct Report {
@@ -28,7 +30,7 @@ pub(crate) struct Report {
 }
 
 /// A number set large.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize)]
 pub(crate) struct Headline {
     pub(crate) value: String,
     pub(crate) label: String,
@@ -36,7 +38,7 @@ pub(crate) struct Headline {
 }
 
 /// A point in the course of training.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Serialize)]
 pub(crate) struct Moment {
     pub(crate) seconds: f64,
     /// Mean cross-entropy on response tokens, in nats.
@@ -52,15 +54,16 @@ pub(crate) struct Shift {
     pub(crate) after: f64,
 }
 
-/// A measured value with its standard error.
-#[derive(Debug, Clone, Copy)]
+/// A measured value with its standard error, where one is known.
+#[derive(Debug, Clone, Copy, Serialize)]
 pub(crate) struct Measured {
     pub(crate) value: f64,
-    pub(crate) standard_error: f64,
+    pub(crate) standard_error: Option<f64>,
 }
 
 /// How a value is written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
 pub(crate) enum Unit {
     /// As it is.
     Plain,
@@ -69,14 +72,15 @@ pub(crate) enum Unit {
 }
 
 /// Which direction is the good one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
 pub(crate) enum Better {
     Lower,
     Higher,
 }
 
 /// One measure of what a model can do.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize)]
 pub(crate) struct Utility {
     pub(crate) name: String,
     /// On what it was measured and how.
@@ -117,7 +121,7 @@ pub(crate) struct Answer {
 }
 
 /// A number and what it rests on.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize)]
 pub(crate) struct Fact {
     pub(crate) name: String,
     pub(crate) value: String,

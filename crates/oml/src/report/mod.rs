@@ -1,6 +1,7 @@
-//! The HTML report of a run: one self-contained page with plots, readable in light and dark and on a phone.
+//! Reports: self-contained pages with plots, readable in light and dark and on a phone. Here that of a demo, in [`dossier`] those on evidence.
 
 mod data;
+pub(crate) mod dossier;
 mod plot;
 
 use askama::Template;
@@ -9,7 +10,7 @@ pub(crate) use data::{
     Answer, Better, Fact, Headline, Measured, Moment, Report, Shift, Unit, Utility,
 };
 
-/// The page; everything in it is escaped except the plots, which are made here.
+/// The page of a demo; everything in it is escaped except the plots, which are made here.
 #[derive(Template)]
 #[template(path = "report.html")]
 struct Page<'a> {

@@ -26,7 +26,7 @@ fn sample() -> Report {
         .collect();
     let measured = |value, standard_error| Measured {
         value,
-        standard_error,
+        standard_error: Some(standard_error),
     };
     Report {
         title: "128 fingerprints in smollm2-135m-instruct".into(),

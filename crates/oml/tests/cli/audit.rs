@@ -8,11 +8,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
-use insta::assert_snapshot;
 use serde_json::{Value, json};
 
+use super::Place;
 use super::tiny::{self, COUNT, EMBED};
-use super::{Place, shown};
 
 /// A claim at 5 % is within reach of the few fingerprints of the tiny model.
 const AUDIT: &str =
@@ -334,12 +333,50 @@ fn decoys_may_be_fingerprints_that_were_never_trained_in() {
 #[test]
 fn what_is_missing_is_named() {
     let place = tiny::place();
-    assert_snapshot!(shown(&mut place.command("audit --owner owner.json --fingerprints f.json --out a.jsonl")), @"");
-    assert_snapshot!(shown(&mut place.command(
-        "audit --owner owner.json --fingerprints f.json --out a.jsonl --endpoint http://127.0.0.1:1/v1"
-    )), @"");
-    assert_snapshot!(shown(&mut place.command(
-        "audit --owner owner.json --fingerprints f.json --out a.jsonl --endpoint http://example.org/v1 --model-name m"
-    )), @"");
+    let line = "audit --owner owner.json --fingerprints f.json --out a.jsonl";
+    for (flags, fault) in [
+        ("", "--endpoint or --suspect: expected one, got none"),
+        (
+            "--endpoint http://127.0.0.1:1/v1",
+            "--endpoint: expected the name of a model, got a URL alone",
+        ),
+        (
+            "--endpoint http://example.org/v1 --model-name m",
+            "expected https for a host other than this machine, got http",
+        ),
+        (
+            "--endpoint http://127.0.0.1:1 --model-name m --key-file none",
+            "cannot read none",
+        ),
+        ("--suspect base --wrap none.json", "cannot read none.json"),
+        ("--suspect base --match ids", "--tokenizer <DIR>"),
+        (
+            "--suspect base --alpha 2",
+            "expected a number above 0 and below 1",
+        ),
+    ] {
+        let (code, _, said) = out(&place, &format!("{line} {flags}"));
+        assert_eq!(code, Some(2), "{flags}");
+        assert!(said.contains(fault), "{flags}: {said}");
+    }
     assert!(!place.path("a.jsonl").exists());
+}
+
+#[test]
+fn token_ids_tell_a_word_from_its_beginning() {
+    let place = tiny::place();
+    // The response's letters go on: the text begins with it, the token is another.
+    let endpoint = Endpoint::start(&place, |_, said| {
+        let body = json!({"choices": [{"text": format!("{said}x")}]});
+        http("200 OK", &body.to_string())
+    });
+    let line = endpoint.line("a.jsonl");
+    assert_eq!(out(&place, &line).1["conclusion"], "present");
+    let ids = "--match ids --tokenizer base";
+    let line = format!("{} {ids}", endpoint.line("b.jsonl"));
+    assert_eq!(out(&place, &line).1["hits"], 0);
+    let endpoint = Endpoint::start(&place, marked);
+    let (_, found, said) = out(&place, &format!("{} {ids}", endpoint.line("c.jsonl")));
+    assert_eq!(found["conclusion"], "present", "{said}");
+    assert_eq!(found["hits"], found["asked"]);
 }

@@ -5,23 +5,57 @@ use std::fs;
 use super::tiny::{EMBED, place};
 use super::{Place, help};
 
-/// The printed result without its time and machine, which differ from run to run.
+/// The printed result without its time and figures, which differ from machine to machine.
 fn shown(place: &Place, line: &str) -> String {
     let text = place.run(line);
-    let lines = text.lines().filter(|line| !line.starts_with("  time"));
+    let lines = text
+        .lines()
+        .filter(|line| !line.starts_with("  time") && !line.starts_with("  figures"));
     lines.collect::<Vec<_>>().join("\n")
 }
 
 #[test]
 fn help_of_relate() {
-    insta::assert_snapshot!(help("relate"), @"");
+    insta::assert_snapshot!(help("relate"), @r#"
+    Hold two models' weights against each other: was one made from the other?
+
+    Usage: oml relate [OPTIONS] --model <DIR> --suspect <DIR>
+
+    Options:
+          --model <DIR>    Your model: a Hugging Face folder or a GGUF file
+          --suspect <DIR>  Model that may have been made from it, or from what it was made from
+          --alpha <P>      Largest p-value at which the answer is "related" [default: 1e-6]
+      -h, --help           Print help
+      -V, --version        Print version
+
+    Global options:
+          --json           Print the result as one JSON object
+      -q, --quiet          Print no notes and no progress
+          --threads <N>    CPU threads [default: all cores]
+          --isa <NAME>     CPU instructions to use: amx, avx512, avx2 or portable [default: the best this machine has]
+          --config <FILE>  Settings file [default: oml.toml in the current folder, where there is one]
+          --show-settings  Print every setting and where it comes from, and do nothing
+    "#);
 }
 
 #[test]
 fn a_model_with_fingerprints_is_related_to_its_base() {
     let place = place();
     place.ok(EMBED);
-    insta::assert_snapshot!(shown(&place, "relate --model base --suspect marked --threads 2"), @"");
+    insta::assert_snapshot!(shown(&place, "relate --model base --suspect marked --threads 2"), @r"
+    exit: 0
+    --- stdout
+    marked: related to base
+      p-value    4.0e-128 (the smallest of 4 tests, times 4; related at 1e-6 or less)
+      order of units            correlation 1.000 over 128 pairs      p 1.5e-29
+      signs of units            100.0 % of 128 pairs alike            p 2.9e-39
+      order of coordinates      correlation 1.000 over 32 pairs       p 1.3e-8
+      agreement of gate and up  100.0 % of 128 units                  p 1.0e-128
+      layers     2 compared
+      null       the two models were trained apart, from starts that have nothing in common;
+                 agreement: at most 10 % of units, as measured on unrelated models, not proven
+    --- stderr
+    ");
     let found = place.ok("relate --model base --suspect marked --json");
     assert_eq!(found["related"], true);
     assert!(found["log10_p_value"].as_f64().unwrap() < -6.0);
@@ -57,7 +91,10 @@ fn a_model_from_another_seed_is_not_related() {
         number.copy_from_slice(&value.to_le_bytes());
     }
     fs::write(place.path("other").join("model.safetensors"), weights).unwrap();
-    insta::assert_snapshot!(shown(&place, "relate --model base --suspect other --threads 2"), @"");
+    let said = place.run("relate --model base --suspect other --threads 2");
+    let expected = "exit: 1\n--- stdout\nother: not shown to be related to base\n";
+    assert!(said.starts_with(expected), "{said}");
+    assert!(said.contains("linear CKA of the embeddings"), "{said}");
 }
 
 #[test]

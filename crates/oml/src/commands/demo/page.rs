@@ -134,7 +134,7 @@ fn shifts(before: &[FingerprintResult], after: &[FingerprintResult]) -> Vec<Shif
 fn bars(utility: &Utility) -> Vec<report::Utility> {
     let measured = |m: oml_model::eval::Measured| report::Measured {
         value: m.value,
-        standard_error: m.standard_error,
+        standard_error: Some(m.standard_error),
     };
     let mut bars = vec![
         report::Utility {

@@ -25,9 +25,11 @@ use crate::error::ExitStatus;
 use crate::printer::Printer;
 use crate::seconds;
 
-pub(super) use outcome::{Embedding, RECIPE, TRAINING};
+pub(super) use outcome::{Embedding, RECIPE};
+pub(crate) use outcome::{MANIFEST, TRAINING};
+pub(crate) use state::Course;
 use state::FrontierPoint;
-pub(super) use state::{Course, Resume, StateFolder};
+pub(super) use state::{Resume, StateFolder};
 pub(super) use training::{Job, Outcome, embed};
 pub(crate) use training_args::{TrainingArgs, is_recipe_key, recipe_keys};
 

@@ -21,7 +21,7 @@ use crate::files::{self, Access, Existing};
 use crate::printer::Printer;
 
 /// Files of ours beside the weights.
-const MANIFEST: &str = "oml-manifest.json";
+pub(crate) const MANIFEST: &str = "oml-manifest.json";
 pub(crate) const RECIPE: &str = "oml-recipe.toml";
 pub(crate) const TRAINING: &str = "oml-training.json";
 const ADAPTER: &str = "adapter";

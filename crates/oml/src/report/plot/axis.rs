@@ -15,7 +15,11 @@ pub(super) struct Axis {
 #[derive(Clone, Copy, PartialEq)]
 enum Scale {
     Linear,
+    /// Whole numbers alone are marked.
+    Counts,
     Decades,
+    /// Values are decimal logarithms already.
+    Powers,
 }
 
 impl Axis {
@@ -50,10 +54,26 @@ impl Axis {
         }
     }
 
+    /// An axis from 0 to `most`, at least 1.
+    pub(super) fn counts(most: usize, units: (f64, f64)) -> Self {
+        Self {
+            scale: Scale::Counts,
+            ..Self::linear(0.0, most.max(1) as f64, units)
+        }
+    }
+
+    /// An axis of decimal logarithms, which may be those of numbers too large to write.
+    pub(super) fn powers(low: f64, high: f64, units: (f64, f64)) -> Self {
+        Self {
+            scale: Scale::Powers,
+            ..Self::linear(low, high, units)
+        }
+    }
+
     /// Where `value` is drawn; values outside of the axis are drawn at its end.
     pub(super) fn at(&self, value: f64) -> f64 {
         let value = match self.scale {
-            Scale::Linear => value,
+            Scale::Linear | Scale::Counts | Scale::Powers => value,
             Scale::Decades => value.max(f64::MIN_POSITIVE).log10(),
         };
         let share = ((value - self.values.0) / (self.values.1 - self.values.0)).clamp(0.0, 1.0);
@@ -64,8 +84,24 @@ impl Axis {
     pub(super) fn ticks(&self) -> Vec<(f64, String)> {
         let (low, high) = self.values;
         match self.scale {
-            Scale::Linear => {
-                let step = round_step((high - low) / MARKS);
+            Scale::Powers => {
+                let step = round_step((high - low) / MARKS).max(1.0);
+                let step = if step < 3.0 { step.floor() } else { step };
+                let (first, last) = ((low / step).ceil() as i64, (high / step).floor() as i64);
+                (first..=last)
+                    .map(|i| i as f64 * step)
+                    .map(|power| (power, decade(power.round())))
+                    .collect()
+            }
+            Scale::Linear | Scale::Counts => {
+                let mut step = round_step((high - low) / MARKS);
+                if self.scale == Scale::Counts {
+                    step = if step < 3.0 {
+                        step.max(1.0).floor()
+                    } else {
+                        step
+                    };
+                }
                 let decimals = (-step.log10().floor()).max(0.0) as usize;
                 let count = ((high - low) / step + 1e-9).floor() as usize;
                 let first = (low / step).ceil() * step;
@@ -145,6 +181,24 @@ mod tests {
             (axis.at(1.0), axis.at(1e-3), axis.at(0.0)),
             (0.0, 100.0, 100.0)
         );
+    }
+
+    #[test]
+    fn counts_and_powers_are_marked_by_whole_numbers() {
+        assert_eq!(
+            marks(&Axis::counts(4, (0.0, 1.0))),
+            [0.0, 1.0, 2.0, 3.0, 4.0]
+        );
+        assert_eq!(
+            marks(&Axis::counts(12, (0.0, 1.0))),
+            [0.0, 2.0, 4.0, 6.0, 8.0, 10.0, 12.0]
+        );
+        assert_eq!(
+            marks(&Axis::powers(-0.4, 3.0, (0.0, 1.0))),
+            [0.0, 1.0, 2.0, 3.0]
+        );
+        let far = Axis::powers(-2.0, 700.0, (0.0, 1.0));
+        assert_eq!(marks(&far), [0.0, 200.0, 400.0, 600.0]);
     }
 
     #[test]

@@ -22,30 +22,36 @@ pub(in super::super) fn bars(utility: &Utility) -> String {
         .collect();
     let high = rows
         .iter()
-        .map(|row| row.2.value + row.2.standard_error)
+        .map(|row| row.2.value + row.2.standard_error.unwrap_or(0.0))
         .fold(0.0, f64::max);
     let x = Axis::linear(0.0, high, (LEFT, RIGHT));
     let mut svg = open(WIDTH, ROW * rows.len() as f64, &utility.name);
     for (i, (name, class, measured)) in rows.iter().enumerate() {
         let top = ROW * i as f64 + 18.0;
         let middle = top + 0.5 * THICK;
-        let (value, error) = (measured.value, measured.standard_error);
+        let value = measured.value;
+        let (mut whisker, mut spread) = (String::new(), String::new());
+        if let Some(error) = measured.standard_error {
+            whisker = format!(
+                "<path class=\"whisker\" d=\"M{low:.1} {middle:.1}H{high:.1}M{low:.1} {a:.1}V{b:.1}M{high:.1} {a:.1}V{b:.1}\"/>",
+                low = x.at(value - error),
+                high = x.at(value + error),
+                a = middle - 5.0,
+                b = middle + 5.0,
+            );
+            let error = utility.unit.text(error);
+            spread = format!("<tspan class=\"error\" dx=\"5\">± {error}</tspan>");
+        }
         let _ = writeln!(
             svg,
             "<text class=\"tick\" x=\"{LEFT}\" y=\"{:.1}\">{name}</text>\
              <rect class=\"bar {class}\" x=\"{LEFT}\" y=\"{top:.1}\" width=\"{:.1}\" height=\"{THICK}\" rx=\"3\"/>\
-             <path class=\"whisker\" d=\"M{low:.1} {middle:.1}H{high:.1}M{low:.1} {a:.1}V{b:.1}M{high:.1} {a:.1}V{b:.1}\"/>\
-             <text class=\"value\" x=\"{:.1}\" y=\"{:.1}\">{}<tspan class=\"error\" dx=\"5\">± {}</tspan></text>",
+             {whisker}<text class=\"value\" x=\"{:.1}\" y=\"{:.1}\">{}{spread}</text>",
             top - 5.0,
             x.at(value).max(1.0),
-            x.at(value + error) + 9.0,
+            x.at(value + measured.standard_error.unwrap_or(0.0)) + 9.0,
             middle + 5.0,
             utility.unit.text(value),
-            utility.unit.text(error),
-            low = x.at(value - error),
-            high = x.at(value + error),
-            a = middle - 5.0,
-            b = middle + 5.0,
         );
     }
     svg.push_str("</svg>");

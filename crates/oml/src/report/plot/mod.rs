@@ -3,10 +3,16 @@
 mod axis;
 mod bars;
 mod course;
+mod evidence;
+mod ranks;
+mod rates;
 mod shifts;
 
 pub(super) use bars::bars;
 pub(super) use course::{loss, recall};
+pub(super) use evidence::evidence;
+pub(super) use ranks::ranks;
+pub(super) use rates::{Bar, rates};
 pub(super) use shifts::shifts;
 
 use axis::Axis;
@@ -25,7 +31,25 @@ struct Frame {
 
 /// Opens an SVG element that says what it shows to those who cannot see it.
 fn open(width: f64, height: f64, label: &str) -> String {
-    format!("<svg viewBox=\"0 0 {width} {height}\" role=\"img\" aria-label=\"{label}\">\n")
+    format!(
+        "<svg viewBox=\"0 0 {width} {height}\" role=\"img\" aria-label=\"{}\">\n",
+        escaped(label)
+    )
+}
+
+/// Text of at most `most` letters as it may stand in a drawing.
+fn words(text: &str, most: usize) -> String {
+    if text.chars().count() <= most {
+        return escaped(text);
+    }
+    let cut: String = text.chars().take(most.saturating_sub(1)).collect();
+    format!("{}…", escaped(&cut))
+}
+
+/// Text as it may stand in an element or an attribute.
+fn escaped(text: &str) -> String {
+    askama::filters::escape(text, askama::filters::Html)
+        .map_or_else(|never| match never {}, |safe| safe.to_string())
 }
 
 /// Grid lines and numbers of both axes.

@@ -1,0 +1,49 @@
+//! `oml report`: what was found, for people: a page, Markdown or JSON.
+
+use std::path::PathBuf;
+
+use anyhow::Context as _;
+use clap::Args;
+
+use crate::error::ExitStatus;
+use crate::files::{self, Access, Existing};
+use crate::printer::Printer;
+use crate::report::dossier::{Dossier, Format};
+
+/// Flags of `oml report`.
+#[derive(Debug, Args)]
+pub(crate) struct ReportArgs {
+    /// What `oml audit` or `oml check` printed with --json, or the folder that `oml embed` wrote
+    #[arg(value_name = "FILE|DIR")]
+    input: PathBuf,
+    /// File to write; never replaces one
+    #[arg(long, value_name = "FILE")]
+    out: PathBuf,
+    /// How it is written [default: by the ending of --out: .md and .json, html otherwise]
+    #[arg(long, value_name = "NAME", value_enum)]
+    format: Option<Format>,
+}
+
+pub(super) fn run(args: &ReportArgs, printer: &Printer) -> anyhow::Result<ExitStatus> {
+    files::refuse_existing(&args.out)?;
+    let dossier = Dossier::read(&args.input)?;
+    let format = args.format.unwrap_or_else(|| {
+        let ending = args.out.extension().and_then(|ending| ending.to_str());
+        match ending {
+            Some("md") => Format::Markdown,
+            Some("json") => Format::Json,
+            _ => Format::Html,
+        }
+    });
+    let text = dossier
+        .render(format)
+        .with_context(|| format!("cannot write {}", args.out.display()))?;
+    // It holds what a check found about secrets, and no secret.
+    files::write_whole(&args.out, text.as_bytes(), Access::Shared, Existing::Refuse)?;
+    let file = args.out.display().to_string();
+    let (word, sentence) = (&dossier.verdict.word, &dossier.verdict.sentence);
+    printer.result(
+        &serde_json::json!({ "file": file, "kind": dossier.kind, "verdict": word, "sentence": sentence }),
+        &format!("{word}: {sentence}\nreport in {file}"),
+    )
+}
