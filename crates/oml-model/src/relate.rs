@@ -20,6 +20,7 @@ mod matrix;
 mod units;
 
 use oml_core::relatedness::{Agreement, Evidence, Order, Sense, Signs, mutual_nearest};
+use oml_kernels::Isa;
 
 use crate::checkpoint::Checkpoint;
 use crate::engine::Engine;
@@ -65,6 +66,15 @@ pub struct Relatedness {
     pub embedding_cka: Option<f64>,
     /// Mean cosine of all matched units in the first view, a figure for readers.
     pub cosine: f64,
+}
+
+/// The instructions that [`relate`] uses: the engine's, or AVX-512 instead of AMX, whose bf16 is too coarse for the frame.
+#[must_use]
+pub fn isa(engine: &Engine) -> Isa {
+    match engine.isa() {
+        Isa::Amx => Isa::Avx512,
+        isa => isa,
+    }
 }
 
 /// Compares two checkpoints. `progress` gets the layers that are done, and all.

@@ -2,7 +2,8 @@
 //! have in common, in places and with signs of their own.
 //!
 //! ```sh
-//! cargo bench -p oml-core --bench relatedness -- 100000             # pairs of models a line
+//! cargo bench -p oml-core --bench relatedness -- 20000              # pairs of models a line
+//! cargo bench -p oml-core --bench relatedness -- 100000 0           # one line: no units in common
 //! ```
 //!
 //! A model has 4 layers of 64 units, each a gate and an up row of 32 normal numbers. A share of the units is common to all
@@ -43,19 +44,22 @@ const ROWS: [&str; 5] = [
 type Counts = [[u64; LEVELS.len()]; ROWS.len()];
 
 fn main() -> ExitCode {
-    let word = std::env::args().skip(1).find(|word| word != "--bench");
-    let trials: u64 = match word.as_deref().map_or(Ok(10_000), str::parse) {
-        Ok(trials) if trials > 0 => trials,
-        _ => {
-            eprintln!("first argument: expected a number of pairs");
-            return ExitCode::from(2);
-        }
+    let given: Vec<String> = std::env::args()
+        .skip(1)
+        .filter(|word| word != "--bench")
+        .collect();
+    let trials = given.first().map_or(Some(10_000), |word| word.parse().ok());
+    let share = |word: &String| word.parse().ok().map(|share: f64| vec![share / 100.0]);
+    let shares = given.get(1).map_or(Some(COMMON.to_vec()), share);
+    let (Some(trials @ 1..), Some(shares)) = (trials, shares) else {
+        eprintln!("expected a number of pairs, and a share of units in common in %");
+        return ExitCode::from(2);
     };
     println!("{trials} pairs a line: {LAYERS} layers of {UNITS} units, rows of {WIDTH} numbers");
     print!("| units in common | p-value |");
     LEVELS.iter().for_each(|level| print!(" ≤ {level} |"));
     println!("\n|---|---|---|---|---|---|");
-    for common in COMMON {
+    for common in shares {
         let counts = simulate(common, trials);
         for (name, counts) in ROWS.iter().zip(counts) {
             print!("| {:.0} % | {name} |", 100.0 * common);

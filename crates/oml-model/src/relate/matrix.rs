@@ -33,13 +33,9 @@ pub(super) struct Products {
 }
 
 impl Products {
-    /// The engine's instructions, or AVX-512 instead of AMX: bf16 is too coarse for the frame.
     pub(super) fn new(engine: &Engine) -> Self {
         Self {
-            isa: match engine.isa() {
-                Isa::Amx => Isa::Avx512,
-                isa => isa,
-            },
+            isa: super::isa(engine),
             pool: Pool::new(engine.threads()),
         }
     }

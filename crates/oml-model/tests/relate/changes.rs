@@ -103,6 +103,7 @@ impl Model {
 
     /// Rebuilds every layer's feed-forward block from units of the old one: `(unit, factor of up, factor of down)`.
     fn rebuild(mut self, mut choose: impl FnMut(&Self, usize) -> Vec<(usize, f32, f32)>) -> Self {
+        let mut units = 0;
         for layer in 0..self.layers() {
             let chosen = choose(&self, layer);
             for (part, is_up) in [("mlp.gate_proj", false), ("mlp.up_proj", true)] {
@@ -131,9 +132,9 @@ impl Model {
                 shape: vec![height, chosen.len()],
                 values,
             };
-            self.config
-                .insert("intermediate_size".into(), json!(chosen.len()));
+            units = chosen.len();
         }
+        self.config.insert("intermediate_size".into(), json!(units));
         self
     }
 }
@@ -238,6 +239,35 @@ pub(crate) fn shortened(mut model: Model, every: usize) -> Model {
     model
         .config
         .insert("num_hidden_layers".into(), json!(kept.len()));
+    model
+}
+
+/// Every unit twice, each with half of the output: a larger model with the same function.
+pub(crate) fn doubled(model: Model) -> Model {
+    model.rebuild(|model, _| {
+        let units = 0..model.size("intermediate_size");
+        units.flat_map(|unit| [(unit, 1.0, 0.5); 2]).collect()
+    })
+}
+
+/// Every fourth coordinate of the stream removed.
+pub(crate) fn thinned(mut model: Model) -> Model {
+    let width = model.size("hidden_size");
+    let heads = model.size("num_attention_heads");
+    let kept = |i: &usize| i % 4 != 3;
+    let left = (0..width).filter(kept).count();
+    for (name, tensor) in &mut model.tensors {
+        let writes = name.ends_with("o_proj.weight") || name.ends_with("down_proj.weight");
+        let values = std::mem::take(&mut tensor.values);
+        let columns = if writes { tensor.shape[1] } else { 1 };
+        let numbers = values.chunks_exact(columns).enumerate();
+        let numbers = numbers.filter(|(i, _)| kept(&(i % width)));
+        tensor.values = numbers.flat_map(|(_, x)| x).copied().collect();
+        let side = if writes { 0 } else { tensor.shape.len() - 1 };
+        tensor.shape[side] = left;
+    }
+    model.config.insert("hidden_size".into(), json!(left));
+    model.config.insert("head_dim".into(), json!(width / heads));
     model
 }
 

@@ -10,7 +10,8 @@ use oml_model::engine::Engine;
 use oml_model::relate::{FrameName, TokenBasis};
 
 use super::changes::{
-    Model, folded, merged, narrowed, pruned, rotated, rounded, shortened, shuffled,
+    Model, doubled, folded, merged, narrowed, pruned, rotated, rounded, shortened, shuffled,
+    thinned,
 };
 use super::judge;
 use super::tiny::{SMALL, train, untrained};
@@ -187,6 +188,24 @@ fn with_everything_changed_that_can_be_the_maps_still_agree() {
     assert!(related && share > 0.5, "{share}");
     assert!(tests[..3].iter().all(|p| *p > -4.0), "{tests:?}");
     assert!(tests[3] < -6.0, "{tests:?}");
+}
+
+#[test]
+fn a_narrower_stream_is_mapped() {
+    let suspect = thinned(base().clone());
+    assert_eq!(suspect.size("hidden_size"), 24);
+    let found = outcome(&suspect);
+    assert!(found.related && found.frame == FrameName::Tokens);
+    assert!(found.tests.iter().all(|p| *p < -5.0), "{:?}", found.tests);
+}
+
+/// The limit that the page on relatedness states: a larger model whose units come in pairs has nothing to match.
+#[test]
+fn a_model_with_every_unit_twice_is_not_seen() {
+    let suspect = rotated(shuffled(doubled(base().clone()), 11, true), 12);
+    same_function(&suspect);
+    let found = outcome(&suspect);
+    assert!(!found.related && found.share < 0.1, "{:?}", found.tests);
 }
 
 /// Another tokenizer with the same tokens elsewhere: rows of the embedding are paired by their tokens.

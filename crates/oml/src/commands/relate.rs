@@ -202,7 +202,7 @@ impl Output {
                 .collect(),
             seconds,
             threads: engine.threads(),
-            isa: engine.isa().to_string(),
+            isa: relate::isa(engine).to_string(),
         }
     }
 
