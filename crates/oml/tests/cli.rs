@@ -26,6 +26,8 @@ mod generate;
 mod help;
 #[path = "cli/prompts.rs"]
 mod prompts;
+#[path = "cli/report.rs"]
+mod report;
 #[path = "cli/sft.rs"]
 mod sft;
 #[path = "cli/smollm2.rs"]

@@ -19,8 +19,8 @@ pub(crate) struct ReportArgs {
     /// File to write; never replaces one
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
-    /// How it is written [default: by the ending of --out: .md and .json, html otherwise]
-    #[arg(long, value_name = "NAME", value_enum)]
+    /// How it is written: html, markdown or json [default: by the ending of --out: .md, .json, html for any other]
+    #[arg(long, value_name = "NAME", value_enum, hide_possible_values = true)]
     format: Option<Format>,
 }
 

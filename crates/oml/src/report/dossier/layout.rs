@@ -73,6 +73,14 @@ impl Cell {
 }
 
 impl Table {
+    /// Whether rows become paragraphs on narrow screens: where there are words in them.
+    pub(super) fn is_stacked(&self) -> bool {
+        self.rows
+            .iter()
+            .flat_map(|row| row.iter().skip(1))
+            .any(|cell| matches!(cell, Cell::Words(_) | Cell::Code(_)))
+    }
+
     fn new(caption: impl Into<String>, head: Vec<&'static str>, rows: Vec<Vec<Cell>>) -> Block {
         Block::Table(Self {
             caption: caption.into(),
@@ -193,7 +201,7 @@ fn rates(dossier: &Dossier) -> Option<Section> {
         rates
             .decoys
             .iter()
-            .map(|decoys| row(decoys, "the suspect, decoys")),
+            .map(|decoys| row(decoys, "asked of the suspect")),
     );
     rows.extend(rates.controls.iter().map(|control| row(control, "control")));
     Some(Section {
@@ -258,7 +266,8 @@ fn rates_figure(rates: &Rates) -> Figure {
 }
 
 fn prompts(dossier: &Dossier) -> Option<Section> {
-    if dossier.prompts.is_empty() {
+    // A single one is named among the facts.
+    if dossier.prompts.len() < 2 && dossier.kind != Kind::Check || dossier.prompts.is_empty() {
         return None;
     }
     let rows = dossier.prompts.iter().map(|prompt| {
@@ -492,7 +501,7 @@ fn checks(dossier: &Dossier) -> Option<Section> {
 fn fingerprints(dossier: &Dossier) -> Option<Section> {
     let all = &dossier.fingerprints;
     let first = all.first()?;
-    let mut head = vec!["question", "fingerprint", "answer"];
+    let mut head = vec!["no.", "fingerprint", "answer"];
     let optional = [
         ("e-value after it", first.log10_e_value.is_some()),
         ("rank", first.rank.is_some()),
@@ -594,7 +603,7 @@ fn is_code(value: &str) -> bool {
 }
 
 /// The beginning and the end of a digest.
-fn short(digest: &str) -> String {
+pub(super) fn short(digest: &str) -> String {
     match (
         digest.get(..8),
         digest.get(digest.len().saturating_sub(6)..),

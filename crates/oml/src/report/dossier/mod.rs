@@ -209,11 +209,11 @@ struct Step {
 /// How a report is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Format {
-    /// One self-contained page
+    // One self-contained page. A doc comment would become help of its own.
     Html,
-    /// For issues and mails
+    // For issues and mails.
     Markdown,
-    /// For programs
+    // For programs.
     Json,
 }
 

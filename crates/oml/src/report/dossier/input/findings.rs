@@ -6,6 +6,7 @@ use anyhow::ensure;
 use oml_core::claim::{self, Share};
 use oml_core::fingerprint::MAX_COUNT;
 
+use super::super::layout::short;
 use super::super::number::{count, odds, percent, power, some};
 use super::super::{
     Asked, Check, Course, Dossier, Kind, Prompt, Rate, Rates, Stealth, Step, Tone, Verdict,
@@ -130,7 +131,7 @@ impl Findings {
         let suspect = Rate::new(self.model.clone(), self.digest.clone(), hits, trials);
         let decoys = (self.decoys.trials > 0).then(|| {
             Rate::new(
-                self.model.clone(),
+                "decoys".to_owned(),
                 None,
                 self.decoys.hits,
                 self.decoys.trials,
@@ -194,7 +195,7 @@ impl Findings {
     fn subtitle(&self) -> String {
         let place = match (&self.endpoint, &self.digest) {
             (Some((url, api)), _) => format!("endpoint {url} ({api})"),
-            (None, Some(digest)) => format!("weights {digest}"),
+            (None, Some(digest)) => format!("weights {}", short(digest)),
             (None, None) => "weights".to_owned(),
         };
         format!("Asked {} · {place}", super::time::minute(self.began))
@@ -252,7 +253,7 @@ impl Findings {
                 vec![
                     format!(
                         "The model that gave these answers holds fingerprints of the set with Merkle root {}, or was made from one that does.",
-                        self.root
+                        short(&self.root)
                     ),
                     assumed,
                 ],
