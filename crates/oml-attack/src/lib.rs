@@ -1,3 +1,4 @@
 //! What others may do to a fingerprinted model, to measure what survives. One file per attack.
 
+pub mod merge;
 pub mod sft;

@@ -13,6 +13,7 @@
 //! |---|---|
 //! | `owner-id`, `file-key` | empty; digest 32 zero bytes, copy id empty |
 //! | `file-nonce` | SHA-256 of the plaintext; digest 32 zero bytes, copy id empty |
+//! | `signing-key` | counter as u64 big-endian (8 bytes); digest 32 zero bytes, copy id empty |
 //! | `seed-words` | empty |
 //! | `query`, `first-token`, `random-words` | candidate number as u64 big-endian (8 bytes) |
 //! | `response` | UTF-8 bytes of the query, so that a query has one response and reordering changes nothing |
@@ -42,6 +43,8 @@ pub enum Purpose {
     FileKey,
     /// Nonce of the fingerprint file.
     FileNonce,
+    /// Secret of the owner's signing key.
+    SigningKey,
     /// Order of the seed words.
     SeedWords,
     /// Sampling seed of a natural query.
@@ -76,6 +79,7 @@ impl Purpose {
             Self::OwnerId => "owner-id",
             Self::FileKey => "file-key",
             Self::FileNonce => "file-nonce",
+            Self::SigningKey => "signing-key",
             Self::SeedWords => "seed-words",
             Self::Query => "query",
             Self::FirstToken => "first-token",

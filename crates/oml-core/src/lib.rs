@@ -4,11 +4,13 @@
 //! tokenizers are reached through the traits of [`model`] and [`tokenizer`].
 
 pub mod audit;
+pub mod bundle;
 pub mod check;
 pub mod claim;
 pub mod commitment;
 pub mod copies;
 pub mod derive;
+pub mod eip712;
 pub mod fingerprint;
 pub mod import;
 pub mod manifest;
@@ -16,8 +18,11 @@ pub mod merkle;
 pub mod model;
 pub mod prompt;
 pub mod random;
+pub mod relatedness;
 pub mod secret;
+pub mod signing;
 pub mod slice;
 pub mod strategy;
+pub mod time_proof;
 pub mod tokenizer;
 pub mod usage;

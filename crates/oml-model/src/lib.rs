@@ -10,6 +10,7 @@ pub mod decoder;
 pub mod engine;
 pub mod eval;
 pub mod fetch;
+pub mod relate;
 pub mod sampler;
 pub mod tokenizer;
 pub mod train;

@@ -6,9 +6,9 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::commands::{
     attack::AttackCommand, audit::AuditArgs, bench::BenchCommand, check::CheckArgs,
-    completions::CompletionsArgs, demo::DemoArgs, embed::EmbedArgs, eval::EvalArgs,
-    fingerprints::FingerprintsCommand, generate::GenerateArgs, keygen::KeygenArgs, man::ManArgs,
-    model::ModelCommand, report::ReportArgs, trace::TraceArgs,
+    claim::ClaimCommand, completions::CompletionsArgs, demo::DemoArgs, embed::EmbedArgs,
+    eval::EvalArgs, fingerprints::FingerprintsCommand, generate::GenerateArgs, keygen::KeygenArgs,
+    man::ManArgs, model::ModelCommand, relate::RelateArgs, report::ReportArgs, trace::TraceArgs,
 };
 
 /// Fingerprints for language models: give a model secret (query, response) pairs, and prove later that it is yours.
@@ -83,12 +83,17 @@ pub(crate) enum Command {
     Check(CheckArgs),
     /// Ask a live endpoint or a model through its text alone, as seldom as the evidence allows, with a transcript that others can check
     Audit(Box<AuditArgs>),
-    /// Write a report on an audit, a check or an embedding: a page that opens anywhere, Markdown or JSON
+    /// Write a report on an audit, a check, a claim or an embedding: a page that opens anywhere, Markdown or JSON
     Report(ReportArgs),
     /// Find the licensees whose copies a model was made from
     Trace(TraceArgs),
+    /// Hold two models' weights against each other: was one made from the other?
+    Relate(RelateArgs),
     /// Measure a model's utility: perplexity, multiple choice, distance to its base
     Eval(EvalArgs),
+    /// Make evidence of an audit for others, and verify theirs
+    #[command(subcommand)]
+    Claim(ClaimCommand),
     /// Work with a file of fingerprints
     #[command(subcommand)]
     Fingerprints(FingerprintsCommand),

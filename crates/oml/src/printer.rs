@@ -160,7 +160,7 @@ impl Printer {
 }
 
 /// Text that may come from a stranger's file, without what a terminal would obey.
-fn printable(text: &str) -> String {
+pub(crate) fn printable(text: &str) -> String {
     text.chars()
         .map(|c| {
             if c.is_control() && c != '\n' {

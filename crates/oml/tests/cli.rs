@@ -6,8 +6,12 @@
     reason = "helpers of tests, outside of test functions"
 )]
 
+#[path = "cli/audit.rs"]
+mod audit;
 #[path = "cli/check.rs"]
 mod check;
+#[path = "cli/claim.rs"]
+mod claim;
 #[path = "cli/copies.rs"]
 mod copies;
 #[path = "cli/embed.rs"]
@@ -24,8 +28,12 @@ mod files;
 mod generate;
 #[path = "cli/help.rs"]
 mod help;
+#[path = "cli/merge.rs"]
+mod merge;
 #[path = "cli/prompts.rs"]
 mod prompts;
+#[path = "cli/relate.rs"]
+mod relate;
 #[path = "cli/report.rs"]
 mod report;
 #[path = "cli/sft.rs"]

@@ -1,8 +1,11 @@
 //! How often an audit that may stop at any moment claims an innocent model, and how soon it claims a guilty one.
 //!
 //! ```sh
-//! cargo bench -p oml-core --bench audit -- 1000000          # simulated audits per line
+//! cargo bench -p oml-core --bench audit -- 1000000              # simulated audits per line
+//! cargo bench -p oml-core --bench audit -- 10000 1 128 0.0365   # a measured model: 1 hit among 128 fingerprints, null rate 3.65 %
 //! ```
+//!
+//! For a measured model each audit asks its fingerprints in another random order, without replacement.
 //!
 //! Every audit asks up to 256 queries, looks at its e-value after each of them, and stops when it claims (e-value 1/α) or gives up
 //! (e-value 1000 against a recall of 0.2). Innocent models hit at exactly the null rate. Coins come from a SplitMix64 stream per line, seeded
@@ -26,11 +29,34 @@ const NULLS: [f64; 4] = [0.003, 0.01, 0.1, 1.0 / 3.0];
 const ALPHAS: [f64; 3] = [0.05, 1e-3, 1e-6];
 
 fn main() -> ExitCode {
-    let given = std::env::args().skip(1).find(|word| word != "--bench");
-    let Ok(audits) = given.as_deref().unwrap_or("1000000").parse::<u64>() else {
-        eprintln!("first argument: expected a number of audits");
-        return ExitCode::from(2);
+    let words: Vec<String> = std::env::args()
+        .skip(1)
+        .filter(|word| word != "--bench")
+        .collect();
+    let number = |place: usize| words.get(place).map(|word| word.parse::<f64>());
+    let (audits, measured) = match (number(0), number(1), number(2), number(3)) {
+        (None, ..) => (1_000_000, None),
+        (Some(Ok(audits)), None, ..) => (audits as u64, None),
+        (Some(Ok(audits)), Some(Ok(hits)), Some(Ok(count)), Some(Ok(null))) => {
+            (audits as u64, Some((hits as u64, count as u64, null)))
+        }
+        _ => {
+            eprintln!(
+                "expected a number of audits, and the hits, fingerprints and null rate of a measured model"
+            );
+            return ExitCode::from(2);
+        }
     };
+    if let Some((hits, count, null)) = measured {
+        let result = Rule::new(null, 1e-6).resample(hits, count, audits);
+        println!(
+            "{hits} hits among {count}, null rate {null}: {} of {audits} audits claim at 1e-6, {:.1} % give up, median {} queries",
+            result.claimed,
+            100.0 * result.given_up as f64 / audits as f64,
+            result.median_queries
+        );
+        return ExitCode::SUCCESS;
+    }
     println!("{audits} audits a line, up to {QUERIES} queries each\n");
     println!("innocent models: claims whenever one may stop, at most alpha of them");
     println!(
@@ -100,16 +126,37 @@ impl Rule {
         }
     }
 
+    /// Audits of a model that hits with probability `rate`.
     fn run(&self, rate: f64, audits: u64, line: u64) -> Outcome {
         let mut coins = Coins(line);
         let threshold = (rate * 2f64.powi(64)) as u64;
+        self.simulate(audits, QUERIES, |_, _| coins.next() < threshold)
+    }
+
+    /// Audits of a model that answers `hits` of `count` fingerprints, in random orders.
+    fn resample(&self, hits: u64, count: u64, audits: u64) -> Outcome {
+        let mut coins = Coins(0);
+        self.simulate(audits, count.min(QUERIES), |asked, hit| {
+            let left = (count - asked).max(1) as f64;
+            let threshold = ((hits - hit) as f64 / left * 2f64.powi(64)) as u64;
+            coins.next() < threshold
+        })
+    }
+
+    /// `hits(asked, hit)` says whether the next query hits, after `asked` queries of which `hit` did.
+    fn simulate(
+        &self,
+        audits: u64,
+        queries: u64,
+        mut hits_next: impl FnMut(u64, u64) -> bool,
+    ) -> Outcome {
         let (mut claimed, mut given_up) = (0, 0);
         let mut lengths = vec![0u64; QUERIES as usize + 1];
         for _ in 0..audits {
             let (mut hits, mut n) = (0u64, 0usize);
-            while n < QUERIES as usize {
+            while n < queries as usize {
+                hits += u64::from(hits_next(n as u64, hits));
                 n += 1;
-                hits += u64::from(coins.next() < threshold);
                 if hits >= self.claim[n] {
                     claimed += 1;
                     break;

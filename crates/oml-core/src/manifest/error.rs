@@ -123,4 +123,22 @@ impl FileError {
             column: error.column(),
         }
     }
+
+    /// The fault of one line of a file that consists of JSON lines.
+    pub(super) fn at_line(self, number: usize) -> Self {
+        match self {
+            Self::Json {
+                file,
+                fault,
+                column,
+                ..
+            } => Self::Json {
+                file,
+                fault,
+                line: number,
+                column,
+            },
+            other => other,
+        }
+    }
 }

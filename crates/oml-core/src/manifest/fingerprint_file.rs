@@ -57,7 +57,7 @@ struct CopiesFile {
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct StrategyFile {
+pub(super) struct StrategyFile {
     name: Text<64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     temperature: Option<f32>,

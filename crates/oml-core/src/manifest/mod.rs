@@ -4,6 +4,11 @@
 //! fields, missing fields, repeated fields and anything after the object are faults. Lists and texts have caps that are
 //! applied while reading, so that memory stays within a small multiple of the file's size.
 
+pub mod bundle_archive;
+pub mod bundle_file;
+pub mod challenge_file;
+pub mod claim_file;
+pub mod controls_file;
 mod envelope;
 mod error;
 mod field;
@@ -15,6 +20,7 @@ pub mod model_manifest;
 pub mod observed_file;
 pub mod oml1_file;
 pub mod opening_file;
+pub mod openings_file;
 pub mod owner_file;
 pub mod pairs_file;
 pub mod partial_file;
@@ -22,6 +28,8 @@ pub mod perinucleus_file;
 pub mod plain_file;
 pub mod prompts_file;
 pub mod queries_file;
+pub mod response_file;
+pub mod signature_file;
 pub mod slice_file;
 pub mod transcript_file;
 pub mod usage_log;
@@ -61,7 +69,7 @@ fn lines<T: Serialize>(
 }
 
 /// What files call themselves. Nothing else that a file says it is gets shown.
-const FORMATS: [&str; 12] = [
+const FORMATS: [&str; 17] = [
     "oml-owner",
     "oml-owner-locked",
     "oml-fingerprints",
@@ -70,6 +78,11 @@ const FORMATS: [&str; 12] = [
     "oml-slice",
     "oml-transcript",
     "oml-opening",
+    "oml-claim",
+    "oml-controls",
+    "oml-signature",
+    "oml-challenge",
+    "oml-response",
     "oml-usage",
     "oml-observed",
     "oml-partial",

@@ -11,6 +11,7 @@ mod error;
 mod generate;
 pub mod perinucleus;
 pub mod perplexity;
+mod possible;
 pub(crate) mod query;
 mod random_word;
 mod words;
@@ -19,6 +20,7 @@ mod writing;
 
 pub use error::GenerateError;
 pub use generate::{GenerateOptions, PartialSet, Parts, generate};
+pub use possible::impossible;
 pub use writing::{FirstToken, Style, Writing};
 
 use crate::fingerprint::{MAX_RESPONSES, SetError, bounded};

@@ -124,6 +124,17 @@ pub(super) fn following(
     Ok(ids.unwrap_or_default().to_vec())
 }
 
+/// The ids that `text` has right after the query; none where the query's last token takes part of it.
+pub(super) fn response_ids(
+    tokenizer: &dyn Tokenizer,
+    query: &Query,
+    text: &str,
+) -> Result<Option<Vec<u32>>, ModelError> {
+    let whole = tokenizer.encode(&[&query.text, text].concat(), true)?;
+    let ids = whole.strip_prefix(query.ids.as_slice());
+    Ok(ids.filter(|ids| !ids.is_empty()).map(<[u32]>::to_vec))
+}
+
 impl Responses for Rule {
     fn of(
         &mut self,
@@ -163,7 +174,8 @@ impl Responses for Rule {
     }
 }
 
-fn valid(tokenizer: &dyn Tokenizer, query: &Query, id: u32) -> Result<bool, ModelError> {
+/// Whether token `id` may begin the response to `query`.
+pub(super) fn valid(tokenizer: &dyn Tokenizer, query: &Query, id: u32) -> Result<bool, ModelError> {
     let Some(token) = tokenizer.token(id) else {
         return Ok(false);
     };

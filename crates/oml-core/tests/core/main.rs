@@ -7,6 +7,7 @@
 )]
 
 mod audit;
+mod bundle;
 mod check;
 mod commitment;
 mod copies;
@@ -15,4 +16,6 @@ mod evidence;
 mod exchange;
 mod files;
 mod prompts;
+mod signing;
 mod strategy;
+mod time_proof;

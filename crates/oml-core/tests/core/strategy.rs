@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::ops::ControlFlow;
 
+use oml_core::commitment::Opening;
 use oml_core::fingerprint::{FingerprintSet, SetError};
 use oml_core::manifest::fingerprint_file::seal;
 use oml_core::manifest::partial_file;
@@ -13,7 +14,7 @@ use oml_core::strategy::perplexity::{Band, Benign};
 use oml_core::strategy::writer::{Request, Writer};
 use oml_core::strategy::{
     FirstToken, GenerateError, GenerateOptions, PartialSet, Parts, Strategy, Style, Writing,
-    chain_hash, generate,
+    chain_hash, generate, impossible,
 };
 use oml_core::tokenizer::Tokenizer;
 
@@ -940,5 +941,52 @@ fn options_out_of_bounds_are_named() {
         let error = run(&options).unwrap_err();
         assert!(matches!(error, GenerateError::Set(SetError::Field { .. })));
         assert_eq!(error.to_string(), message);
+    }
+}
+
+#[test]
+fn a_judge_with_the_base_model_sees_which_pairs_the_strategy_cannot_make() {
+    let tokenizer = Words::new(300);
+    for (strategy, response_length) in strategies() {
+        let options = GenerateOptions {
+            strategy,
+            response_length,
+            ..options(30)
+        };
+        let set = run(&options).unwrap();
+        let mut model = Bigrams::new(&tokenizer);
+        let mut judged = |openings: &[Opening]| {
+            let openings: Vec<_> = openings.iter().collect();
+            impossible(&strategy, &mut model, &tokenizer, &openings).unwrap()
+        };
+        let honest: Vec<Opening> = set.fingerprints().iter().map(Opening::from).collect();
+        let is_bound = strategy.rule().is_some() || matches!(strategy, Strategy::ChainHash { .. });
+        assert_eq!(judged(&honest), is_bound.then(Vec::new), "{strategy:?}");
+        if !is_bound {
+            continue;
+        }
+        // What every model like the base says is no fingerprint.
+        let model = Bigrams::new(&tokenizer);
+        let likely: Vec<Opening> = set
+            .fingerprints()
+            .iter()
+            .map(|pair| {
+                let first = arg_max(&model.distribution(&pair.query_ids, 1.0));
+                let mut opening = Opening::from(pair);
+                let whole = [pair.query_ids.as_slice(), &[first]].concat();
+                let text = tokenizer.decode(&whole).unwrap();
+                opening.responses = vec![text[pair.query.len()..].to_owned()];
+                opening
+            })
+            .collect();
+        let caught = judged(&likely).unwrap();
+        // Half of the words that a hash chooses among are likely ones here.
+        let least = if strategy.rule().is_some() { 28 } else { 10 };
+        assert!(caught.len() >= least, "{strategy:?}: {caught:?}");
+        let mut more = honest.clone();
+        more[3].responses.push(" more".into());
+        more[5].responses.clear();
+        let caught = judged(&more).unwrap();
+        assert_eq!(caught, [3, 5], "{strategy:?}");
     }
 }

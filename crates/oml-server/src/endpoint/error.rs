@@ -1,6 +1,7 @@
 //! Why an endpoint cannot be asked, or gives no answer.
 
 use std::fmt;
+use std::io;
 use std::time::Duration;
 
 use super::Api;
@@ -163,10 +164,13 @@ impl EndpointError {
             Self::Status { status, .. } => {
                 matches!(status, 408 | 429 | 500 | 502..=504 | 520..=524 | 529)
             }
+            Self::Transport(ureq::Error::Io(fault)) => {
+                // So comes what TLS finds wrong with the other side, which stays wrong.
+                fault.kind() != io::ErrorKind::InvalidData
+            }
             Self::Transport(fault) => matches!(
                 fault,
-                ureq::Error::Io(_)
-                    | ureq::Error::Timeout(_)
+                ureq::Error::Timeout(_)
                     | ureq::Error::HostNotFound
                     | ureq::Error::ConnectionFailed
                     | ureq::Error::Protocol(_)
@@ -194,11 +198,12 @@ pub(super) fn words(fault: &ureq::Error) -> String {
     }
 }
 
-/// What an endpoint says about its refusal: the message of OpenAI's or Ollama's error, or the text itself; without secrets.
+/// What an endpoint says about its refusal: the message of OpenAI's or Ollama's error, the detail that FastAPI gives, or the text
+/// itself; without secrets.
 pub(super) fn message(answer: &[u8], secrets: &Secrets) -> String {
     let text = serde_json::from_slice::<serde_json::Value>(answer)
         .ok()
-        .and_then(|value| said(value.get("error")?))
+        .and_then(|value| said(value.get("error").or_else(|| value.get("detail"))?))
         .unwrap_or_else(|| String::from_utf8_lossy(answer).into_owned());
     printable(&secrets.hide(&text))
 }

@@ -29,5 +29,5 @@ pub use options::{EndpointOptions, Roots};
 pub use question::{Prompt, Question, read_prompt};
 pub use reply::{Reply, TokenLogProbability, read_reply};
 pub use secret::{ApiKey, Header, Proxy};
-pub use transport::Attempt;
+pub use transport::{Attempt, MAX_ANSWER_BYTES};
 pub use writer::Endpoint;

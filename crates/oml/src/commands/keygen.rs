@@ -9,6 +9,7 @@ use oml_core::derive::owner_id;
 use oml_core::manifest::locked_owner_file::{self, Cost};
 use oml_core::manifest::{hex, owner_file};
 use oml_core::secret::OwnerSeed;
+use oml_core::signing::SigningKey;
 use serde::Serialize;
 use zeroize::Zeroizing;
 
@@ -52,6 +53,7 @@ pub(super) fn run(args: &KeygenArgs, printer: &Printer) -> anyhow::Result<ExitSt
     };
     let output = Output {
         owner: hex(&owner_id(&owner)),
+        address: SigningKey::derive(&owner).address().to_string(),
         file: path.display().to_string(),
     };
     printer.result(&output, &output)
@@ -92,12 +94,15 @@ fn random<const N: usize>() -> anyhow::Result<Zeroizing<[u8; N]>> {
 struct Output {
     /// The owner's public identifier.
     owner: String,
+    /// The address that signs the owner's claims.
+    address: String,
     file: String,
 }
 
 impl fmt::Display for Output {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "owner {} in {}", self.owner, self.file)?;
+        writeln!(f, "address {}, which signs claims", self.address)?;
         writeln!(
             f,
             "Keep a copy in a safe place: whoever has it can prove ownership, and nobody can without it."

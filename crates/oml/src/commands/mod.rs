@@ -6,6 +6,7 @@ pub(crate) mod attack;
 pub(crate) mod audit;
 pub(crate) mod bench;
 pub(crate) mod check;
+pub(crate) mod claim;
 pub(crate) mod completions;
 pub(crate) mod copies;
 pub(crate) mod demo;
@@ -18,6 +19,7 @@ pub(crate) mod man;
 pub(crate) mod model;
 mod passphrase;
 mod prompts;
+pub(crate) mod relate;
 pub(crate) mod report;
 mod stealth;
 mod stored_type;
@@ -45,7 +47,9 @@ pub(crate) fn run(cli: Cli, printer: &Printer) -> anyhow::Result<ExitStatus> {
         Command::Audit(args) => audit::run(&args, global, printer),
         Command::Report(args) => report::run(&args, printer),
         Command::Trace(args) => trace::run(&args, global, printer),
+        Command::Relate(args) => relate::run(&args, global, printer),
         Command::Eval(args) => eval::run(&args, global, printer),
+        Command::Claim(command) => claim::run(&command, global, printer),
         Command::Fingerprints(command) => fingerprints::run(&command, global, printer),
         Command::Attack(command) => attack::run(&command, global, printer),
         Command::Bench(command) => bench::run(&command, global, printer),

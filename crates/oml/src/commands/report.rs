@@ -13,7 +13,7 @@ use crate::report::dossier::{Dossier, Format};
 /// Flags of `oml report`.
 #[derive(Debug, Args)]
 pub(crate) struct ReportArgs {
-    /// What `oml audit` or `oml check` printed with --json, or the folder that `oml embed` wrote
+    /// What `oml audit` or `oml check` printed with --json, a bundle made by `oml claim make`, or the folder that `oml embed` wrote
     #[arg(value_name = "FILE|DIR")]
     input: PathBuf,
     /// File to write; never replaces one

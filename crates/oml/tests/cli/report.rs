@@ -4,22 +4,44 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use super::tiny::{CHECK, EMBED};
-use super::{Place, help, tiny};
+use super::claim::{MAKE, audited};
+use super::tiny::CHECK;
+use super::{Place, help};
 
 #[test]
 fn report() {
-    insta::assert_snapshot!(help("report"), @"");
+    insta::assert_snapshot!(help("report"), @"
+    Write a report on an audit, a check, a claim or an embedding: a page that opens anywhere, Markdown or JSON
+
+    Usage: oml report [OPTIONS] --out <FILE> <FILE|DIR>
+
+    Arguments:
+      <FILE|DIR>  What `oml audit` or `oml check` printed with --json, a bundle made by `oml claim make`, or the folder that `oml embed` wrote
+
+    Options:
+          --out <FILE>     File to write; never replaces one
+          --format <NAME>  How it is written: html, markdown or json [default: by the ending of --out: .md, .json, html for any other]
+      -h, --help           Print help
+      -V, --version        Print version
+
+    Global options:
+          --json           Print the result as one JSON object
+      -q, --quiet          Print no notes and no progress
+          --threads <N>    CPU threads [default: all cores]
+          --isa <NAME>     CPU instructions to use: amx, avx512, avx2 or portable [default: the best this machine has]
+          --config <FILE>  Settings file [default: oml.toml in the current folder, where there is one]
+          --show-settings  Print every setting and where it comes from, and do nothing
+    ");
 }
 
 #[test]
 fn what_commands_print_and_write_becomes_reports() {
-    let place = tiny::place();
-    place.ok(EMBED);
+    let place = audited();
     for (line, file) in [
         (format!("{CHECK} --model marked"), "check.json"),
         (
-            "audit --suspect marked --control base --owner owner.json --fingerprints f.json --out audit.jsonl --json --threads 2".to_owned(),
+            "audit --suspect base --owner owner.json --fingerprints f.json --out absent.jsonl --json --threads 2"
+                .to_owned(),
             "audit.json",
         ),
     ] {
@@ -28,10 +50,12 @@ fn what_commands_print_and_write_becomes_reports() {
         assert!(matches!(output.status.code(), Some(0 | 1)), "{line}: {said}");
         fs::write(place.path(file), output.stdout).unwrap();
     }
+    place.ok(&format!("{MAKE} --out a.omlclaim"));
     for (input, kind) in [
         ("check.json", "check"),
         ("audit.json", "audit"),
         ("marked", "embedding"),
+        ("a.omlclaim", "claim"),
     ] {
         let said = place.ok(&format!("report {input} --out {kind}.html --json"));
         assert_eq!(said["kind"], kind);
@@ -55,12 +79,66 @@ fn what_commands_print_and_write_becomes_reports() {
 }
 
 #[test]
+fn a_claim_shows_what_it_opens_and_whether_it_holds() {
+    let place = audited();
+    place.ok(&format!("{MAKE} --out a.omlclaim"));
+    let said = place.ok("report a.omlclaim --out a.json --json");
+    assert_eq!(
+        said["verdict"],
+        "Present; claim holds as far as it was checked"
+    );
+    let report = fs::read(place.path("a.json")).unwrap();
+    let report: serde_json::Value = serde_json::from_slice(&report).unwrap();
+    let query = report["fingerprints"][0]["query"].as_str().unwrap();
+    let outcome = |name: &str| {
+        let checks = report["checks"].as_array().unwrap().iter();
+        checks
+            .filter(|check| check["name"] == name)
+            .map(|check| check["outcome"].clone())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(outcome("openings"), ["holds"]);
+    assert_eq!(outcome("owner"), ["unchecked"]);
+    place.ok("report a.omlclaim --out a.md");
+    let text = fs::read_to_string(place.path("a.md")).unwrap();
+    assert!(text.contains(&format!("`{query}`")), "{query}: {text}");
+
+    // One letter of an opened query.
+    let mut bytes = fs::read(place.path("a.omlclaim")).unwrap();
+    let letter = query.trim_start().as_bytes();
+    let at = bytes
+        .windows(letter.len())
+        .position(|window| window == letter)
+        .unwrap();
+    bytes[at] ^= 1;
+    fs::write(place.path("b.omlclaim"), bytes).unwrap();
+    let said = place.ok("report b.omlclaim --out b.html --json");
+    assert_eq!(said["verdict"], "Claim does not hold");
+    let sentence = said["sentence"].as_str().unwrap();
+    assert!(sentence.contains("these fail: contents, "), "{sentence}");
+    browse(&place.path("b.html"));
+}
+
+#[test]
 fn files_that_are_no_results() {
     let place = Place::new();
     fs::write(place.path("other.json"), "{\"a\":1}").unwrap();
     fs::create_dir(place.path("folder")).unwrap();
-    insta::assert_snapshot!(place.run("report other.json --out r.html"), @"");
-    insta::assert_snapshot!(place.run("report folder --out r.html"), @"");
+    insta::assert_snapshot!(place.run("report other.json --out r.html"), @"
+    exit: 2
+    --- stdout
+    --- stderr
+    error: cannot read other.json
+      caused by: expected the output of `oml audit` or `oml check`, or a model’s manifest, got other JSON
+    hint: Name what `oml audit` or `oml check` printed with --json, a bundle made by `oml claim make`, or the folder that `oml embed` wrote.
+    ");
+    insta::assert_snapshot!(place.run("report folder --out r.html"), @"
+    exit: 2
+    --- stdout
+    --- stderr
+    error: folder: expected oml-manifest.json in it, got none
+    hint: Name what `oml audit` or `oml check` printed with --json, a bundle made by `oml claim make`, or the folder that `oml embed` wrote.
+    ");
     assert!(!place.path("r.html").exists());
 }
 

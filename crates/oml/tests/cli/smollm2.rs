@@ -2,7 +2,9 @@
 //!
 //! The model is found at `OML_TEST_MODEL`, or where `oml model fetch smollm2-135m-instruct --to models/smollm2-135m-instruct` leaves it.
 
-use std::path::PathBuf;
+use std::io::{BufRead as _, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
 
 use super::Place;
 
@@ -53,6 +55,72 @@ fn six_fingerprints_come_back_and_the_base_gives_none() {
         .output()
         .unwrap();
     assert_eq!(absent.status.code(), Some(1));
+
+    let audit = format!(
+        "audit --owner owner.json --fingerprints f.json --control {base} --alpha 0.05 --json"
+    );
+    let found = place.ok(&format!("{audit} --suspect marked --out weights.jsonl"));
+    assert_eq!(found["conclusion"], "present");
+    let Some(server) = LlamaServer::start(&place.path("marked")) else {
+        return;
+    };
+    let found = place.ok(&format!(
+        "{audit} --endpoint {}/v1/completions --model-name smollm2 --timeout 300 --out endpoint.jsonl",
+        server.url
+    ));
+    assert_eq!(found["conclusion"], "present", "{found}");
+    assert_eq!(found["asked"], found["hits"]);
+    assert_eq!(found["unanswered"], 0);
+}
+
+/// llama.cpp's server with a model, quantised to 8 bits by llama.cpp's own Python package.
+struct LlamaServer {
+    url: String,
+    process: Child,
+}
+
+impl LlamaServer {
+    fn start(model: &Path) -> Option<Self> {
+        let python = std::env::var_os("OML_LLAMA_SERVER").map(PathBuf::from);
+        let Some(python) = python.filter(|python| python.exists()) else {
+            eprintln!(
+                "skipped: no server; `make servers` installs it, and OML_LLAMA_SERVER names its Python"
+            );
+            return None;
+        };
+        let scripts = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../scripts");
+        let gguf = model.with_extension("gguf");
+        let made = Command::new(&python)
+            .arg(scripts.join("make_gguf.py"))
+            .args([model, &gguf])
+            .arg("q8_0")
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&made.stderr);
+        assert!(made.status.success(), "{said}");
+        let mut process = Command::new(python)
+            .arg(scripts.join("servers/llama.py"))
+            .arg(gguf)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let lines = BufReader::new(process.stdout.take().unwrap()).lines();
+        let mut lines = lines.map_while(Result::ok);
+        let url = lines.find_map(|line| Some(line.strip_prefix("listening ")?.to_owned()));
+        Some(Self {
+            url: url.unwrap(),
+            process,
+        })
+    }
+}
+
+impl Drop for LlamaServer {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
 }
 
 #[test]

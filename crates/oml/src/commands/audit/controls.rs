@@ -1,10 +1,11 @@
 //! Controls: models that never saw the fingerprints, asked like the suspect and judged by the same rule.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use oml_core::audit::{Matcher, Put, Rule};
-use oml_core::check::Control;
+use oml_core::bundle::ControlResult;
+use oml_core::manifest::controls_file;
 use oml_core::prompt::Prompt;
 use oml_core::tokenizer::Tokenizer;
 use oml_model::engine::Engine;
@@ -12,32 +13,43 @@ use oml_model::engine::Engine;
 use super::suspect;
 use crate::commands::asked::Asked;
 use crate::commands::workbench::{self, Opened};
+use crate::files::{self, Access, Existing};
 use crate::interrupt;
 use crate::printer::Printer;
 
 /// Queries that a control is asked side by side.
 const ROUND: usize = 64;
 
-/// What one control answered.
-pub(super) struct ControlRun {
-    pub(super) name: String,
-    /// Digest of its tensors.
-    pub(super) digest: [u8; 32],
-    /// Numbers of the fingerprints that it was asked, rising.
-    pub(super) asked: Vec<usize>,
-    /// Numbers of those it answered, rising.
-    pub(super) hits: Vec<usize>,
+/// The file of what controls answered, beside the transcript in `out`.
+pub(in crate::commands) fn path(out: &Path) -> PathBuf {
+    let mut name = out.as_os_str().to_owned();
+    name.push(".controls.json");
+    PathBuf::from(name)
 }
 
-impl ControlRun {
-    /// As the null rate is computed from it.
-    pub(super) fn counts(&self) -> Control {
-        Control {
-            name: self.name.clone(),
-            count: self.asked.len(),
-            hits: self.hits.len(),
-        }
+/// Keeps what the controls answered, for a claim.
+///
+/// # Errors
+/// When the file cannot be written.
+pub(super) fn write(out: &Path, controls: &[ControlResult]) -> anyhow::Result<()> {
+    if controls.is_empty() {
+        return Ok(());
     }
+    let bytes = controls_file::render(controls)?;
+    files::write_whole(&path(out), &bytes, Access::Private, Existing::Replace)
+}
+
+/// What the controls of a stopped audit answered; nothing where it had none.
+///
+/// # Errors
+/// When the file is there and cannot be read.
+pub(super) fn read(out: &Path) -> anyhow::Result<Vec<ControlResult>> {
+    let path = path(out);
+    if !path.exists() {
+        return Ok(Vec::new());
+    }
+    let controls = controls_file::parse(&files::read(&path, controls_file::MAX_BYTES)?);
+    controls.with_context(|| format!("cannot read {}", path.display()))
 }
 
 /// Asks each control every fingerprint inside every wrap. The first one is handed to `first` as well, while it is open.
@@ -52,7 +64,7 @@ pub(super) fn run(
     engine: &Engine,
     printer: &Printer,
     mut first: impl FnMut(&mut Opened) -> anyhow::Result<()>,
-) -> anyhow::Result<Vec<ControlRun>> {
+) -> anyhow::Result<Vec<ControlResult>> {
     let mut runs = Vec::with_capacity(paths.len());
     for (place, path) in paths.iter().enumerate() {
         let mut opened = workbench::open(engine, path, printer)?;
@@ -61,12 +73,9 @@ pub(super) fn run(
         if place == 0 {
             first(&mut opened)?;
         }
-        runs.push(ControlRun {
-            name: opened.name.clone(),
-            digest: opened.checkpoint.digest()?,
-            asked: asked.indices(),
-            hits,
-        });
+        let digest = opened.checkpoint.digest()?;
+        let name = opened.name.clone();
+        runs.push(ControlResult::new(name, digest, &asked.indices(), &hits));
     }
     Ok(runs)
 }

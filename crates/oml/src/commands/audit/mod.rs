@@ -1,26 +1,28 @@
 //! `oml audit`: asks a suspect through its text alone, writes everything down, and stops when the evidence suffices.
 
-mod controls;
+pub(super) mod controls;
 mod decoys;
 mod endpoint_args;
 mod journal;
 mod output;
 mod session;
-mod suspect;
+pub(super) mod suspect;
 
 use std::path::PathBuf;
 use std::time::Instant;
 
-use anyhow::{anyhow, ensure};
+use anyhow::{Context as _, anyhow, ensure};
 use clap::Args;
 use oml_core::audit::{self, MAX_DECOYS, MAX_TOKENS, Mode, Rule, Terms, Verdict};
+use oml_core::bundle::ControlResult;
 use oml_core::prompt::{Prompt, Template};
 use oml_core::strategy::Strategy;
 use oml_core::strategy::perplexity::{Benign, MAX_LENGTH};
+use oml_core::tokenizer::Tokenizer;
 use oml_core::usage::ranges;
 use oml_model::engine::Engine;
+use oml_model::tokenizer::TextTokenizer;
 
-use self::controls::ControlRun;
 use self::decoys::Decoys;
 use self::endpoint_args::EndpointArgs;
 use self::journal::Journal;
@@ -72,6 +74,9 @@ pub(crate) struct AuditArgs {
     /// When an answer counts: exact, prefix, contains or ids
     #[arg(long = "match", value_name = "RULE", default_value = "prefix")]
     rule: Mode,
+    /// Model whose tokenizer the set was made with, for --match ids
+    #[arg(long, value_name = "DIR", required_if_eq("rule", "ids"))]
+    tokenizer: Option<PathBuf>,
     /// Tokens to ask for [default: the response's with exact, 4 more with prefix and ids, 32 with contains]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_TOKENS)))]
     tokens: Option<u32>,
@@ -87,6 +92,9 @@ pub(crate) struct AuditArgs {
     /// The fingerprints are called present at an e-value of 1/P, whenever that is reached
     #[arg(long, value_name = "P", default_value = "1e-6", value_parser = probability)]
     alpha: f64,
+    /// Audits that this one is among: of other suspects, or with other sets; the e-value must be as many times larger
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    among: u32,
     /// Give up on a suspect that answers less than this share
     #[arg(long, value_name = "P", default_value = "0.2", value_parser = probability)]
     least_recall: f64,
@@ -120,7 +128,17 @@ pub(super) fn run(
     if let Some(warning) = stealth.as_ref().and_then(Stealth::warning) {
         printer.warning(warning);
     }
-    let mut session = Session::new(journal, &asked, &args.asked.fingerprints, decoys.list)?;
+    let tokenizer = args.tokenizer(&asked)?;
+    let tokenizer = tokenizer
+        .as_ref()
+        .map(|tokenizer| tokenizer as &dyn Tokenizer);
+    let mut session = Session::new(
+        journal,
+        &asked,
+        &args.asked.fingerprints,
+        decoys.list,
+        tokenizer,
+    )?;
     let stopped = session.run(&mut suspect, printer);
     let (journal, progress) = session.finish()?;
     stopped.hint("Go on with the same command and --resume: nothing is asked twice.")?;
@@ -145,7 +163,7 @@ pub(super) fn run(
 struct Prepared {
     journal: Journal,
     decoys: Decoys,
-    controls: Vec<ControlRun>,
+    controls: Vec<ControlResult>,
     stealth: Option<Stealth>,
 }
 
@@ -162,6 +180,18 @@ impl AuditArgs {
                 )
             }
         }
+    }
+
+    /// The set's own tokenizer, where the rule needs it.
+    fn tokenizer(&self, asked: &Asked) -> anyhow::Result<Option<TextTokenizer>> {
+        let Some(path) = &self.tokenizer else {
+            return Ok(None);
+        };
+        let tokenizer = workbench::checkpoint(path)?.tokenizer()?;
+        let vocabulary = Tokenizer::vocabulary_size(&tokenizer);
+        let fits = asked.set().ensure_fits(&tokenizer.hash(), vocabulary);
+        fits.with_context(|| format!("cannot use {}", path.display()))?;
+        Ok(Some(tokenizer))
     }
 
     fn wraps(&self) -> anyhow::Result<Vec<Prompt>> {
@@ -230,9 +260,9 @@ impl AuditArgs {
                 Ok(())
             },
         )?;
-        let counts: Vec<_> = controls.iter().map(ControlRun::counts).collect();
+        let counts: Vec<_> = controls.iter().map(ControlResult::control).collect();
         let null = audit::null(set, &counts, wraps.len(), rule.mode)?;
-        if audit_is_hopeless(null.rate, most as u64, self.alpha) {
+        if audit_is_hopeless(null.rate, most as u64, self.alpha / f64::from(self.among)) {
             let why = match set.header().strategy {
                 Strategy::Imported => "its pairs were imported",
                 _ => "no control bounds the null rate better",
@@ -258,10 +288,11 @@ impl AuditArgs {
             decoys: self.decoys,
             decoy_basis: decoys.basis.clone(),
             null,
-            alpha: self.alpha,
+            alpha: self.alpha / f64::from(self.among),
             least_recall: self.least_recall,
             futility: self.futility,
         };
+        controls::write(&self.out, &controls)?;
         Ok(Prepared {
             journal: Journal::begin(&self.out, terms)?,
             decoys,
@@ -296,7 +327,7 @@ impl AuditArgs {
         Ok(Prepared {
             journal,
             decoys,
-            controls: Vec::new(),
+            controls: controls::read(&self.out)?,
             stealth: None,
         })
     }

@@ -5,12 +5,12 @@ use std::fmt;
 use std::path::Path;
 
 use oml_core::audit::{Conclusion, Suspect, Verdict};
+use oml_core::bundle::ControlResult;
 use oml_core::claim::{Share, hits_to_claim};
 use oml_core::manifest::hex;
 use oml_core::manifest::transcript_file::Transcript;
 use serde::Serialize;
 
-use super::controls::ControlRun;
 use crate::commands::check::p_value;
 use crate::commands::stealth::Stealth;
 use crate::seconds;
@@ -83,8 +83,8 @@ struct StepOutput {
 struct ControlOutput {
     model: String,
     digest: String,
-    count: usize,
-    hits: usize,
+    count: u64,
+    hits: u64,
 }
 
 impl Output {
@@ -92,7 +92,7 @@ impl Output {
         out: &Path,
         transcript: &Transcript,
         verdict: &Verdict,
-        controls: &[ControlRun],
+        controls: &[ControlResult],
         stealth: Option<Stealth>,
         seconds: f64,
     ) -> Self {
@@ -158,8 +158,8 @@ impl Output {
                 .map(|control| ControlOutput {
                     model: control.name.clone(),
                     digest: hex(&control.digest),
-                    count: control.asked.len(),
-                    hits: control.hits.len(),
+                    count: control.count(),
+                    hits: control.hit_count(),
                 })
                 .collect(),
             stealth,

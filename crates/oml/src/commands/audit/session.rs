@@ -7,6 +7,7 @@ use oml_core::audit::{
     Answer, Ask, Conclusion, Decoy, Event, Known, Matcher, Progress, Put, Subject, Verdict, replay,
 };
 use oml_core::fingerprint::Fingerprint;
+use oml_core::tokenizer::Tokenizer;
 use oml_core::usage;
 
 use super::journal::Journal;
@@ -28,6 +29,7 @@ pub(super) struct Session<'a> {
     indices: Vec<usize>,
     fingerprints: PathBuf,
     decoys: Vec<Decoy>,
+    matcher: Matcher<'a>,
     failures: usize,
 }
 
@@ -41,11 +43,12 @@ impl<'a> Session<'a> {
         asked: &'a Asked,
         fingerprints: &Path,
         decoys: Vec<Decoy>,
+        tokenizer: Option<&'a dyn Tokenizer>,
     ) -> anyhow::Result<Self> {
         let indices = asked.indices();
+        let matcher = Matcher::new(journal.transcript().terms.rule, tokenizer);
         let progress = {
             let transcript = journal.transcript();
-            let matcher = Matcher::new(transcript.terms.rule, None);
             let known = |index| fingerprint(asked, &indices, index).map(known);
             replay(&transcript.terms, &transcript.entries, known, &matcher)
                 .context("cannot go on")?
@@ -57,6 +60,7 @@ impl<'a> Session<'a> {
             indices,
             fingerprints: fingerprints.to_owned(),
             decoys,
+            matcher,
             failures: 0,
         })
     }
@@ -167,7 +171,6 @@ impl<'a> Session<'a> {
             Ok(())
         });
         done?;
-        let matcher = Matcher::new(terms.rule, None);
         for ask in asks {
             let texts = answered.iter().filter(|answer| answer.number == ask.number);
             let Some(text) = texts.filter_map(|answer| answer.text.as_ref()).next_back() else {
@@ -184,7 +187,7 @@ impl<'a> Session<'a> {
                         .map_or(Vec::new(), |known| known.responses)
                 }
             };
-            let hit = matcher.is_hit(&ask.put.text, &responses, text)?;
+            let hit = self.matcher.is_hit(&ask.put.text, &responses, text)?;
             self.progress.answer(ask.number, hit)?;
         }
         if self.failures >= FAILURES && !interrupt::requested() {

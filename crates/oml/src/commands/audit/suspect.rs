@@ -238,7 +238,7 @@ fn wait(mean: f64) {
 ///
 /// # Errors
 /// When the tokenizer or the model fails.
-pub(super) fn texts(
+pub(in crate::commands) fn texts(
     opened: &mut Opened,
     puts: &[(&Prompt, &Put)],
     tokens: u32,

@@ -506,6 +506,8 @@ fn fingerprints(dossier: &Dossier) -> Option<Section> {
         ("e-value after it", first.log10_e_value.is_some()),
         ("rank", first.rank.is_some()),
         ("probability", first.probability.is_some()),
+        ("query", first.query.is_some()),
+        ("responses", first.query.is_some()),
     ];
     head.extend(
         optional
@@ -533,15 +535,30 @@ fn fingerprints(dossier: &Dossier) -> Option<Section> {
                 .probability
                 .map(|value| Cell::Number(format!("{value:.4}"))),
         );
+        if first.query.is_some() {
+            row.push(Cell::Code(cut(
+                asked.query.as_deref().unwrap_or("–"),
+                PROMPT,
+            )));
+            row.push(Cell::Code(cut(&asked.responses.join(" | "), PROMPT)));
+        }
         row
     };
     let rows: Vec<_> = all.iter().enumerate().map(row).collect();
     let count = number::some(all.len() as u64, "fingerprint", "fingerprints");
     Some(Section {
         heading: "Fingerprints asked",
-        lead: "Numbers count from 0 in the whole set, in the order of asking. Queries and responses stay secret: a fingerprint that has been \
-               shown cannot be asked again. A claim bundle opens those that were asked."
-            .into(),
+        lead: match first.query {
+            Some(_) => {
+                "Numbers count from 0 in the whole set, in the order of asking. Everything that was asked is opened, hit or not; each pair was \
+                 checked against the Merkle root. An opened pair is spent: anybody can train a model to give or to refuse its response."
+            }
+            None => {
+                "Numbers count from 0 in the whole set, in the order of asking. Queries and responses stay secret: a fingerprint that has been \
+                 shown cannot be asked again. A claim bundle opens those that were asked."
+            }
+        }
+        .into(),
         blocks: vec![Block::Table(Table {
             caption: "Every fingerprint that was asked".into(),
             head,

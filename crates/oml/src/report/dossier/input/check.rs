@@ -277,6 +277,8 @@ impl CheckOutput {
                 log10_e_value: None,
                 rank: first.min().map(|rank| u64::from(*rank) + 1),
                 probability: Some(whole.fold(0.0, f64::max)),
+                query: None,
+                responses: Vec::new(),
             })
         });
         asked.collect()

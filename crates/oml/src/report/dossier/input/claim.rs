@@ -3,7 +3,6 @@
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use anyhow::Context as _;
 use oml_core::audit::{self, Conclusion as Concluded, Known, Matcher, Progress, Suspect};
 use oml_core::bundle::{self, Bundle, Judge, Outcome};
 use oml_core::commitment::Opening;
@@ -24,7 +23,7 @@ const WORD: &str = "Claim holds as far as it was checked";
 /// # Errors
 /// When it is no bundle.
 pub(super) fn read(path: &Path, bytes: &[u8]) -> anyhow::Result<Dossier> {
-    let bundle = bundle_file::parse(bytes).context("not a bundle that can be read")?;
+    let bundle = bundle_file::parse(bytes)?;
     let now = SystemTime::now().duration_since(UNIX_EPOCH);
     let judge = Judge {
         now: now.map_or(0, |since| since.as_secs()),
@@ -32,7 +31,10 @@ pub(super) fn read(path: &Path, bytes: &[u8]) -> anyhow::Result<Dossier> {
     };
     let checks = judge.check(&bundle);
     let holds = bundle::holds(&checks);
-    let unchecked = checks.iter().filter(|check| matches!(check.outcome, Outcome::Unchecked(_))).count();
+    let unchecked = checks
+        .iter()
+        .filter(|check| matches!(check.outcome, Outcome::Unchecked(_)))
+        .count();
     let file = field::text("file", &path.display().to_string(), NAME)?;
     let shown = checks.iter().map(|check| {
         Ok(Check {
@@ -52,25 +54,49 @@ pub(super) fn read(path: &Path, bytes: &[u8]) -> anyhow::Result<Dossier> {
     dossier.verdict = verdict(dossier.verdict, holds, unchecked, &shown);
     dossier.subtitle = format!(
         "Signed {} by {} · {}",
-        time::minute(statement.time),
+        time::moment(statement.time),
         statement.owner,
         dossier.subtitle
     );
     dossier.facts.splice(
         0..0,
         [
-            fact("Owner", statement.owner.to_string(), "address of the key that signed; compare it with what the owner published"),
-            fact("Claim", hex(&bundle.digest), "SHA-256 of the statement, which is signed"),
-            fact("Fingerprints in the set", count(statement.leaves), &format!("{} of them are opened in the bundle", count(bundle.opened.len() as u64))),
-            fact("Digest of the base model", hex(&statement.model_digest), "the set was made on it"),
+            fact(
+                "Owner",
+                statement.owner.to_string(),
+                "address of the key that signed; compare it with what the owner published",
+            ),
+            fact(
+                "Claim",
+                hex(&bundle.digest),
+                "SHA-256 of the statement, which is signed",
+            ),
+            fact(
+                "Fingerprints in the set",
+                count(statement.leaves),
+                &format!(
+                    "{} of them are opened in the bundle",
+                    count(bundle.opened.len() as u64)
+                ),
+            ),
+            fact(
+                "Digest of the base model",
+                hex(&statement.model_digest),
+                "the set was made on it",
+            ),
         ],
     );
     for asked in &mut dossier.fingerprints {
-        let place = bundle.opened.binary_search_by_key(&asked.index, |opened| opened.opening.index);
+        let place = bundle
+            .opened
+            .binary_search_by_key(&asked.index, |opened| opened.opening.index);
         if let Ok(place) = place {
             let opening = &bundle.opened[place].opening;
             asked.query = Some(field::text("query", &opening.query, WORDS)?);
-            let responses = opening.responses.iter().map(|response| field::text("response", response, WORDS));
+            let responses = opening
+                .responses
+                .iter()
+                .map(|response| field::text("response", response, WORDS));
             asked.responses = responses.collect::<anyhow::Result<_>>()?;
         }
     }
@@ -106,14 +132,18 @@ fn findings(bundle: &Bundle<'_>, progress: &Progress) -> anyhow::Result<Findings
     let terms = &bundle.transcript.terms;
     let verdict = audit::Verdict::of(terms, progress);
     let (model, endpoint, digest) = named(&terms.suspect)?;
-    let wraps = terms.wraps.iter().zip(&verdict.by_wrap).map(|(wrap, share)| {
-        let text = field::text("wraps", &wrap.to_string(), WORDS)?;
-        Ok((text, *share))
-    });
+    let wraps = terms
+        .wraps
+        .iter()
+        .zip(&verdict.by_wrap)
+        .map(|(wrap, share)| {
+            let text = field::text("wraps", &wrap.to_string(), WORDS)?;
+            Ok((text, *share))
+        });
     let controls = bundle.controls.iter().map(|control| {
         let share = oml_core::claim::Share {
-            hits: control.hits.len() as u64,
-            trials: control.asked.len() as u64,
+            hits: control.hit_count(),
+            trials: control.count(),
         };
         let name = field::text("controls", &control.name, NAME)?;
         Ok((name, Some(hex(&control.digest)), share))
@@ -129,7 +159,11 @@ fn findings(bundle: &Bundle<'_>, progress: &Progress) -> anyhow::Result<Findings
         },
         root: format!("0x{}", hex(&terms.root)),
         strategy: field::text("strategy", &terms.strategy, NAME)?,
-        asked: verdict.course.iter().map(|step| (step.index, step.hit)).collect(),
+        asked: verdict
+            .course
+            .iter()
+            .map(|step| (step.index, step.hit))
+            .collect(),
         alpha: terms.alpha,
         null: terms.null.rate,
         null_basis: field::text("null_basis", &terms.null.basis, WORDS)?,
@@ -156,7 +190,10 @@ fn named(suspect: &Suspect) -> anyhow::Result<(String, Option<(String, String)>,
     Ok(match suspect {
         Suspect::Endpoint { url, api, model } => (
             field::text("model", model, NAME)?,
-            Some((field::text("url", url, NAME)?, field::text("api", api, NAME)?)),
+            Some((
+                field::text("url", url, NAME)?,
+                field::text("api", api, NAME)?,
+            )),
             None,
         ),
         Suspect::Checkpoint { name, digest } => {
@@ -170,7 +207,11 @@ fn stated(bundle: &Bundle<'_>) -> anyhow::Result<Dossier> {
     let statement = &bundle.statement;
     let figures = &statement.figures;
     let (model, endpoint, digest) = named(&statement.suspect)?;
-    let hits = format!("{} of {}", count(figures.fingerprints.hits), count(figures.fingerprints.trials));
+    let hits = format!(
+        "{} of {}",
+        count(figures.fingerprints.hits),
+        count(figures.fingerprints.trials)
+    );
     let root = format!("0x{}", hex(&statement.root));
     let place = endpoint.map_or_else(
         || format!("weights {}", short(&digest.unwrap_or_default())),
@@ -187,10 +228,16 @@ fn stated(bundle: &Bundle<'_>) -> anyhow::Result<Dossier> {
             sentence: format!(
                 "The owner states that the model “{model}” gave the secret answer to {} of {}.",
                 count(figures.fingerprints.hits),
-                some(figures.fingerprints.trials, "secret question", "secret questions")
+                some(
+                    figures.fingerprints.trials,
+                    "secret question",
+                    "secret questions"
+                )
             ),
             shows: vec!["What the owner states and signs.".to_owned()],
-            does_not_show: vec!["That it is so: the audit in the bundle could not be followed here.".to_owned()],
+            does_not_show: vec![
+                "That it is so: the audit in the bundle could not be followed here.".to_owned(),
+            ],
         },
         headlines: vec![
             headline(hits.clone(), "secret answers given", basis.to_owned()),
@@ -207,10 +254,18 @@ fn stated(bundle: &Bundle<'_>) -> anyhow::Result<Dossier> {
         training: None,
         checks: Vec::new(),
         facts: vec![
-            fact("Merkle root", root, "binds the owner to the whole set; compare it with what the owner published"),
+            fact(
+                "Merkle root",
+                root,
+                "binds the owner to the whole set; compare it with what the owner published",
+            ),
             fact("Hits", hits, basis),
             fact("E-value", power(figures.log10_e_value), basis),
-            fact("Null rate", percent(statement.null.rate), &field::text("null.basis", &statement.null.basis, WORDS)?),
+            fact(
+                "Null rate",
+                percent(statement.null.rate),
+                &field::text("null.basis", &statement.null.basis, WORDS)?,
+            ),
         ],
         verify: Vec::new(),
         made_by: super::made_by(),
@@ -221,7 +276,10 @@ fn stated(bundle: &Bundle<'_>) -> anyhow::Result<Dossier> {
 fn verdict(audited: Verdict, holds: bool, unchecked: usize, checks: &[Check]) -> Verdict {
     let names = |outcome: &str| {
         let named = checks.iter().filter(|check| check.outcome == outcome);
-        named.map(|check| check.name.as_str()).collect::<Vec<_>>().join(", ")
+        named
+            .map(|check| check.name.as_str())
+            .collect::<Vec<_>>()
+            .join(", ")
     };
     if !holds {
         return Verdict {
@@ -233,7 +291,10 @@ fn verdict(audited: Verdict, holds: bool, unchecked: usize, checks: &[Check]) ->
                 names("fails")
             ),
             shows: vec!["That the file was changed, or was never what it says.".to_owned()],
-            does_not_show: vec!["Anything about the suspect. What the figures below say is what the owner states.".to_owned()],
+            does_not_show: vec![
+                "Anything about the suspect. What the figures below say is what the owner states."
+                    .to_owned(),
+            ],
         };
     }
     let Verdict {
@@ -259,7 +320,11 @@ fn verdict(audited: Verdict, holds: bool, unchecked: usize, checks: &[Check]) ->
     }
     Verdict {
         tone,
-        word: if word.is_empty() { WORD.to_owned() } else { format!("{word}; {}", WORD.to_lowercase()) },
+        word: if word.is_empty() {
+            WORD.to_owned()
+        } else {
+            format!("{word}; {}", WORD.to_lowercase())
+        },
         sentence,
         shows,
         does_not_show,

@@ -42,7 +42,13 @@ pub(super) fn read(folder: &Path) -> anyhow::Result<Dossier> {
     } else {
         None
     };
-    of(&bytes, course).with_context(|| format!("cannot read {}", path.display()))
+    let mut dossier =
+        of(&bytes, course).with_context(|| format!("cannot read {}", path.display()))?;
+    if let Some(name) = folder.file_name() {
+        let name = field::text("folder", &name.to_string_lossy(), NAME)?;
+        dossier.title = dossier.title.replace("a model", &format!("“{name}”"));
+    }
+    Ok(dossier)
 }
 
 /// The report on a model with this manifest.

@@ -169,6 +169,8 @@ impl Findings {
                     log10_e_value: Some(log10),
                     rank: None,
                     probability: None,
+                    query: None,
+                    responses: Vec::new(),
                 })
                 .collect(),
             prompts: self
@@ -198,7 +200,7 @@ impl Findings {
             (None, Some(digest)) => format!("weights {}", short(digest)),
             (None, None) => "weights".to_owned(),
         };
-        format!("Asked {} · {place}", super::time::minute(self.began))
+        format!("Asked {} · {place}", super::time::moment(self.began))
     }
 
     /// The model, as a sentence names it.
@@ -376,7 +378,7 @@ impl Findings {
             ));
         }
         facts.extend([
-            fact("Began", super::time::second(self.began), "by the clock of whoever asked"),
+            fact("Began", super::time::moment(self.began), "by the clock of whoever asked"),
             fact("Hits", format!("{} of {}", count(hits), count(trials)), &format!("an answer counts by the rule “{}”, within {} tokens", self.rule, self.tokens)),
             fact("Recall", percent(hits as f64 / trials.max(1) as f64), &format!("95 % Clopper–Pearson interval {} to {}", percent(interval.low), percent(interval.high))),
             fact("E-value", power(figures.log10_e_value), &format!("largest along the way; mixture of Beta(½, ½) above the null rate; a claim needs {}", power(-self.alpha.log10()))),

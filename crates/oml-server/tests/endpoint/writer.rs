@@ -1,114 +1,14 @@
-//! The client against a real HTTP server on loopback: what it sends, what it makes of answers, and every way they can be bad.
+//! Natural queries from an endpoint.
 
-#![allow(
-    clippy::unwrap_used,
-    reason = "helpers of tests, outside of test functions"
-)]
-
-use std::collections::HashMap;
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::{TcpListener, TcpStream};
-use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
 use oml_core::strategy::Style;
 use oml_core::strategy::writer::{Request, Writer as _};
 use oml_server::endpoint::{ApiKey, Endpoint, EndpointOptions};
-use serde_json::{Value, json};
+use serde_json::json;
 
-/// A request as it arrived.
-#[derive(Clone)]
-struct Arrived {
-    path: String,
-    headers: HashMap<String, String>,
-    body: Value,
-}
-
-type Answer = Box<dyn Fn(usize, &Arrived) -> Option<Vec<u8>> + Send + Sync>;
-
-/// A server that gives the n-th request the answer `answer(n, request)`, or none and holds the line.
-struct Server {
-    address: String,
-    arrived: Arc<Mutex<Vec<Arrived>>>,
-}
-
-impl Server {
-    fn start(answer: Answer) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = listener.local_addr().unwrap().to_string();
-        let arrived = Arc::new(Mutex::new(Vec::new()));
-        let (seen, answer) = (Arc::clone(&arrived), Arc::new(answer));
-        thread::spawn(move || {
-            for stream in listener.incoming() {
-                let (seen, answer) = (Arc::clone(&seen), Arc::clone(&answer));
-                thread::spawn(move || serve(stream.unwrap(), &seen, &answer));
-            }
-        });
-        Self { address, arrived }
-    }
-
-    fn arrived(&self) -> Vec<Arrived> {
-        self.arrived.lock().unwrap().clone()
-    }
-
-    fn options(&self, path: &str) -> EndpointOptions {
-        EndpointOptions {
-            backoff: Duration::from_millis(1),
-            ..EndpointOptions::new(&format!("http://{}{path}", self.address), "writer")
-        }
-    }
-}
-
-/// One request, whose connection is then closed.
-fn serve(mut stream: TcpStream, seen: &Mutex<Vec<Arrived>>, answer: &Answer) {
-    let mut reader = BufReader::new(stream.try_clone().unwrap());
-    let mut line = String::new();
-    reader.read_line(&mut line).unwrap();
-    let path = line.split(' ').nth(1).unwrap_or_default().to_owned();
-    let mut headers = HashMap::new();
-    loop {
-        line.clear();
-        reader.read_line(&mut line).unwrap();
-        let Some((name, value)) = line.trim_end().split_once(": ") else {
-            break;
-        };
-        headers.insert(name.to_lowercase(), value.to_owned());
-    }
-    let mut body = vec![0; headers["content-length"].parse().unwrap()];
-    reader.read_exact(&mut body).unwrap();
-    let request = Arrived {
-        path,
-        headers,
-        body: serde_json::from_slice(&body).unwrap(),
-    };
-    let number = {
-        let mut seen = seen.lock().unwrap();
-        seen.push(request.clone());
-        seen.len() - 1
-    };
-    match answer(number, &request) {
-        Some(bytes) => {
-            // A client that has read enough may have gone.
-            let _ = stream.write_all(&bytes);
-        }
-        None => thread::sleep(Duration::from_secs(30)),
-    }
-}
-
-fn http(status: &str, headers: &str, body: &[u8]) -> Vec<u8> {
-    let head = format!(
-        "HTTP/1.1 {status}\r\nconnection: close\r\ncontent-length: {}\r\n{headers}\r\n",
-        body.len()
-    );
-    [head.as_bytes(), body].concat()
-}
-
-fn said(content: &Value) -> Vec<u8> {
-    let body =
-        json!({"choices": [{"message": {"role": "assistant", "content": content}}], "usage": {}});
-    http("200 OK", "", body.to_string().as_bytes())
-}
+use crate::server::{Server, http, said};
 
 fn requests(count: u64) -> Vec<Request> {
     let request = |seed| Request {
@@ -129,7 +29,7 @@ fn ask(options: EndpointOptions, count: u64) -> Result<Vec<Option<String>>, Stri
 
 /// What a client says about a server that always answers with these bytes.
 fn fault(answer: Vec<u8>) -> String {
-    let server = Server::start(Box::new(move |_, _| Some(answer.clone())));
+    let server = Server::saying(move |_, _| answer.clone());
     let error = ask(server.options("/v1"), 1).unwrap_err();
     assert_eq!(server.arrived().len(), 1, "sent once: {error}");
     error
@@ -137,15 +37,14 @@ fn fault(answer: Vec<u8>) -> String {
 
 #[test]
 fn a_chat_request_is_openai_s_and_answers_keep_their_order() {
-    let server = Server::start(Box::new(|number, request| {
+    let server = Server::saying(|number, request| {
         // Later requests are answered sooner.
         thread::sleep(Duration::from_millis(40 - 4 * number.min(9) as u64));
-        let asked = request.body["messages"][0]["content"].as_str().unwrap();
+        let body = request.body();
+        let asked = body["messages"][0]["content"].as_str().unwrap();
         let word = asked.split('"').nth(1).unwrap();
-        Some(said(&json!(format!(
-            "\"{word} is baked.\"\nAnything else?"
-        ))))
-    }));
+        said(&json!(format!("\"{word} is baked.\"\nAnything else?")))
+    });
     let mut options = server.options("");
     options.key = Some(ApiKey::new("sk-secret\n").unwrap());
     let lines = ask(options, 10).unwrap();
@@ -154,12 +53,12 @@ fn a_chat_request_is_openai_s_and_answers_keep_their_order() {
         .collect();
     assert_eq!(lines, expected);
     let arrived = server.arrived();
-    let first = arrived.iter().find(|r| r.body["seed"] == 0).unwrap();
+    let first = arrived.iter().find(|r| r.body()["seed"] == 0).unwrap();
     assert_eq!(first.path, "/v1/chat/completions");
     assert_eq!(first.headers["authorization"], "Bearer sk-secret");
     assert_eq!(first.headers["content-type"], "application/json");
     assert_eq!(
-        first.body,
+        first.body(),
         json!({
             "model": "writer", "max_tokens": 24, "temperature": 0.5, "seed": 0, "stream": false,
             "messages": [{"role": "user", "content": "Write one long sentence that starts with the word \"Bread0\"."}],
@@ -169,18 +68,18 @@ fn a_chat_request_is_openai_s_and_answers_keep_their_order() {
 
 #[test]
 fn a_completion_request_is_continued_to_the_end_of_its_line() {
-    let server = Server::start(Box::new(|_, _| {
-        Some(http(
+    let server = Server::saying(|_, _| {
+        http(
             "200 OK",
             "",
             br#"{"choices":[{"text":" is baked.\nNot this"}]}"#,
-        ))
-    }));
+        )
+    });
     let lines = ask(server.options("/v1/completions"), 1).unwrap();
     assert_eq!(lines, [Some("Bread0 is baked.".to_owned())]);
     let first = &server.arrived()[0];
     assert_eq!(
-        (first.path.as_str(), &first.body["prompt"]),
+        (first.path.as_str(), &first.body()["prompt"]),
         ("/v1/completions", &json!("Bread0"))
     );
     assert!(!first.headers.contains_key("authorization"));
@@ -194,29 +93,29 @@ fn an_answer_that_is_no_such_line_is_passed_over() {
         json!("Sure! Bread0 is"),
         json!("\u{1b}[2J"),
     ] {
-        let server = Server::start(Box::new(move |_, _| Some(said(&content))));
+        let server = Server::saying(move |_, _| said(&content));
         assert_eq!(ask(server.options("/v1"), 1).unwrap(), [None]);
     }
 }
 
 #[test]
 fn what_may_pass_is_sent_again() {
-    let server = Server::start(Box::new(|number, _| {
-        Some(match number {
+    let server = Server::saying(|number, _| {
+        match number {
             0 => http("503 Service Unavailable", "", b"loading"),
             1 => http("429 Too Many Requests", "retry-after: 0\r\n", b"{}"),
             // The connection is closed without an answer.
             2 => Vec::new(),
             _ => said(&json!("Bread0 is")),
-        })
-    }));
+        }
+    });
     assert_eq!(
         ask(server.options("/v1"), 1).unwrap(),
         [Some("Bread0 is".to_owned())]
     );
     assert_eq!(server.arrived().len(), 4);
 
-    let server = Server::start(Box::new(|_, _| Some(http("500 Oops", "", b"again"))));
+    let server = Server::saying(|_, _| http("500 Oops", "", b"again"));
     let error = ask(server.options("/v1"), 1).unwrap_err();
     assert_eq!(error, "endpoint: expected status 200, got 500: again");
     assert_eq!(server.arrived().len(), 5);
@@ -224,7 +123,7 @@ fn what_may_pass_is_sent_again() {
 
 #[test]
 fn an_endpoint_that_says_nothing_is_given_up() {
-    let server = Server::start(Box::new(|_, _| None));
+    let server = Server::silent();
     let mut options = server.options("/v1");
     (options.timeout, options.attempts) = (Duration::from_millis(100), 2);
     let error = ask(options, 1).unwrap_err();
@@ -237,9 +136,7 @@ fn a_refusal_is_shown_short_printable_and_without_the_key() {
     let body =
         json!({"error": {"message": format!("bad key sk-secret \u{1b}[2J{}", "x".repeat(1000))}})
             .to_string();
-    let server = Server::start(Box::new(move |_, _| {
-        Some(http("401 Unauthorized", "", body.as_bytes()))
-    }));
+    let server = Server::saying(move |_, _| http("401 Unauthorized", "", body.as_bytes()));
     let mut options = server.options("/v1");
     options.key = Some(ApiKey::new("sk-secret").unwrap());
     let error = ask(options, 1).unwrap_err();
@@ -253,7 +150,7 @@ fn a_refusal_is_shown_short_printable_and_without_the_key() {
 
 #[test]
 fn redirects_are_not_followed() {
-    let other = Server::start(Box::new(|_, _| Some(said(&json!("Bread0")))));
+    let other = Server::saying(|_, _| said(&json!("Bread0")));
     let location = format!("location: http://{}/v1\r\n", other.address);
     let error = fault(http("307 Temporary Redirect", &location, b""));
     assert_eq!(

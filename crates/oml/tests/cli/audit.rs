@@ -1,0 +1,345 @@
+//! Audits of weights and of endpoints: verdicts, transcripts that go on where they stopped, and endpoints that misbehave.
+
+use std::collections::{HashMap, HashSet};
+use std::fs;
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread;
+
+use insta::assert_snapshot;
+use serde_json::{Value, json};
+
+use super::tiny::{self, COUNT, EMBED};
+use super::{Place, shown};
+
+/// A claim at 5 % is within reach of the few fingerprints of the tiny model.
+const AUDIT: &str =
+    "audit --owner owner.json --fingerprints f.json --json --threads 2 --alpha 0.05";
+
+/// An endpoint that knows all pairs of a place, and answers the n-th request as it is told.
+struct Endpoint {
+    url: String,
+    asked: Arc<Mutex<Vec<String>>>,
+}
+
+/// Makes the bytes of an HTTP answer from the number of the request and what a marked model would say.
+type Manner = fn(usize, &str) -> Vec<u8>;
+
+impl Endpoint {
+    fn start(place: &Place, manner: Manner) -> Self {
+        let pairs = place
+            .command("fingerprints export --fingerprints f.json --owner owner.json --format plain")
+            .output()
+            .unwrap();
+        let pairs: Vec<Value> = serde_json::from_slice(&pairs.stdout).unwrap();
+        let text = |pair: &Value, field: &str| pair[field].as_str().unwrap().to_owned();
+        let pairs: HashMap<String, String> = pairs
+            .iter()
+            .map(|pair| (text(pair, "query"), text(pair, "response")))
+            .collect();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}/v1/completions", listener.local_addr().unwrap());
+        let asked: Arc<Mutex<Vec<String>>> = Arc::default();
+        let (seen, number) = (Arc::clone(&asked), Arc::new(AtomicUsize::new(0)));
+        let pairs = Arc::new(pairs);
+        thread::spawn(move || {
+            for stream in listener.incoming() {
+                let (seen, number, pairs) =
+                    (Arc::clone(&seen), Arc::clone(&number), Arc::clone(&pairs));
+                thread::spawn(move || serve(stream.unwrap(), &seen, &number, &pairs, manner));
+            }
+        });
+        Self { url, asked }
+    }
+
+    fn asked(&self) -> Vec<String> {
+        self.asked.lock().unwrap().clone()
+    }
+
+    fn line(&self, out: &str) -> String {
+        format!(
+            "{AUDIT} --endpoint {} --model-name m --out {out} --control base --attempts 1",
+            self.url
+        )
+    }
+}
+
+fn serve(
+    stream: TcpStream,
+    seen: &Mutex<Vec<String>>,
+    number: &AtomicUsize,
+    pairs: &HashMap<String, String>,
+    manner: Manner,
+) {
+    let mut reader = BufReader::new(stream.try_clone().unwrap());
+    loop {
+        let mut length = 0;
+        loop {
+            let mut line = String::new();
+            if reader.read_line(&mut line).unwrap_or(0) == 0 {
+                return;
+            }
+            if let Some(value) = line.to_lowercase().strip_prefix("content-length:") {
+                length = value.trim().parse().unwrap();
+            }
+            if line == "\r\n" {
+                break;
+            }
+        }
+        let mut body = vec![0; length];
+        reader.read_exact(&mut body).unwrap();
+        let body: Value = serde_json::from_slice(&body).unwrap();
+        let prompt = body["prompt"].as_str().unwrap().to_owned();
+        let said = pairs.get(&prompt).map_or(" nothing", String::as_str);
+        let answer = manner(number.fetch_add(1, Ordering::SeqCst), said);
+        seen.lock().unwrap().push(prompt);
+        if (&stream).write_all(&answer).is_err() || answer.is_empty() {
+            return;
+        }
+    }
+}
+
+fn http(status: &str, body: &str) -> Vec<u8> {
+    let length = body.len();
+    format!("HTTP/1.1 {status}\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n{body}")
+        .into_bytes()
+}
+
+fn marked(_: usize, said: &str) -> Vec<u8> {
+    let body = json!({"model": "m", "choices": [{"text": format!("{said} and so on"), "finish_reason": "length"}]});
+    http("200 OK", &body.to_string())
+}
+
+fn innocent(number: usize, _: &str) -> Vec<u8> {
+    marked(number, " nothing")
+}
+
+fn out(place: &Place, line: &str) -> (Option<i32>, Value, String) {
+    let output = place.command(line).output().unwrap();
+    (
+        output.status.code(),
+        serde_json::from_slice(&output.stdout).unwrap_or_default(),
+        String::from_utf8(output.stderr).unwrap(),
+    )
+}
+
+#[test]
+fn weights_that_carry_the_fingerprints_are_told_from_those_that_do_not() {
+    let place = tiny::place();
+    place.ok(EMBED);
+    let (code, found, said) = out(
+        &place,
+        &format!("{AUDIT} --suspect marked --control base --out a.jsonl"),
+    );
+    assert_eq!(code, Some(0), "{said}");
+    assert_eq!(found["conclusion"], "present");
+    assert_eq!(found["asked"], found["hits"]);
+    assert!(found["e_value"].as_f64().unwrap() >= 20.0, "{found}");
+    assert_eq!(found["controls"][0]["count"], COUNT);
+    let (code, found, _) = out(
+        &place,
+        &format!("{AUDIT} --suspect base --control base --out b.jsonl"),
+    );
+    assert_eq!(code, Some(1));
+    assert_eq!(
+        (&found["present"], &found["hits"]),
+        (&false.into(), &0.into())
+    );
+}
+
+#[test]
+fn an_endpoint_is_convicted_and_the_pairs_it_saw_are_spent() {
+    let place = tiny::place();
+    let endpoint = Endpoint::start(&place, marked);
+    let (code, found, said) = out(&place, &endpoint.line("a.jsonl"));
+    assert_eq!(code, Some(0), "{said}");
+    let asked = found["asked"].as_u64().unwrap();
+    assert_eq!(
+        endpoint.asked().len() as u64,
+        asked + found["decoys"].as_u64().unwrap()
+    );
+    assert_eq!(found["decoy_hits"], 0);
+    let status = place.ok("fingerprints status --fingerprints f.json --owner owner.json --json");
+    assert_eq!(status["audits"][0]["count"], asked);
+    assert_eq!(status["unused"], COUNT as u64 - asked);
+    let transcript = fs::read_to_string(place.path("a.jsonl")).unwrap();
+    assert_eq!(
+        transcript.lines().count() as u64,
+        1 + 2 * found["requests"].as_u64().unwrap()
+    );
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt as _;
+        let mode = fs::metadata(place.path("a.jsonl"))
+            .unwrap()
+            .permissions()
+            .mode();
+        assert_eq!(mode & 0o777, 0o600);
+    }
+}
+
+#[test]
+fn an_innocent_endpoint_is_not_convicted() {
+    let place = tiny::place();
+    let endpoint = Endpoint::start(&place, innocent);
+    let (code, found, _) = out(
+        &place,
+        &format!(
+            "{} --least-recall 0.9 --concurrency 3",
+            endpoint.line("a.jsonl")
+        ),
+    );
+    assert_eq!(code, Some(1));
+    assert_eq!(found["conclusion"], "absent");
+    assert!(found["asked"].as_u64().unwrap() < COUNT as u64);
+}
+
+#[test]
+fn an_audit_goes_on_where_it_stopped_and_asks_nothing_twice() {
+    let place = tiny::place();
+    // From the third request on nothing but cut connections, then an honest answer after some.
+    let endpoint = Endpoint::start(&place, |number, said| match number {
+        2..5 => Vec::new(),
+        _ => innocent(number, said),
+    });
+    let line = format!("{} --decoys 0", endpoint.line("a.jsonl"));
+    let (code, _, said) = out(&place, &line);
+    assert_eq!(code, Some(2));
+    assert!(
+        said.contains("did not answer 3 requests in a row"),
+        "{said}"
+    );
+    assert!(said.contains("--resume"), "{said}");
+    // A line torn by a kill is cut off.
+    let mut transcript = fs::read(place.path("a.jsonl")).unwrap();
+    transcript.extend_from_slice(b"{\"format\":\"oml-tr");
+    fs::write(place.path("a.jsonl"), transcript).unwrap();
+    let (code, found, said) = out(&place, &format!("{line} --resume"));
+    assert_eq!(code, Some(1), "{said}");
+    assert_eq!(found["asked"], COUNT);
+    assert_eq!(found["unanswered"], 3);
+    let asked = endpoint.asked();
+    assert_eq!(asked.iter().collect::<HashSet<_>>().len(), asked.len());
+    assert_eq!(asked.len(), COUNT);
+}
+
+#[test]
+fn a_transcript_is_neither_replaced_nor_believed_when_it_was_changed() {
+    let place = tiny::place();
+    let endpoint = Endpoint::start(&place, innocent);
+    let line = endpoint.line("a.jsonl");
+    assert_eq!(out(&place, &line).0, Some(1));
+    let (code, _, said) = out(&place, &line);
+    assert_eq!(code, Some(2));
+    assert!(said.contains("already exists"), "{said}");
+    let other = format!(
+        "{} --resume",
+        line.replace("--model-name m", "--model-name n")
+    );
+    let (code, _, said) = out(&place, &other);
+    assert_eq!(code, Some(2));
+    assert!(
+        said.contains("expected an audit with the same suspect"),
+        "{said}"
+    );
+    let transcript = fs::read_to_string(place.path("a.jsonl")).unwrap();
+    fs::write(
+        place.path("a.jsonl"),
+        transcript.replacen("nothing and", "nothing AND", 1),
+    )
+    .unwrap();
+    let (code, _, said) = out(&place, &format!("{line} --resume"));
+    assert_eq!(code, Some(2));
+    assert!(
+        said.contains("previous: expected the hash of the line before"),
+        "{said}"
+    );
+}
+
+#[test]
+fn endpoints_that_misbehave_are_written_down_and_named() {
+    let cases: [(&str, Manner); 4] = [
+        ("html", |_, _| http("200 OK", "<!doctype html><p>hello")),
+        ("error", |_, _| {
+            http(
+                "500 Internal Server Error",
+                "{\"error\":{\"message\":\"overloaded\"}}",
+            )
+        }),
+        ("redirect", |_, _| {
+            b"HTTP/1.1 302 Found\r\nlocation: http://127.0.0.1:1/\r\ncontent-length: 0\r\n\r\n"
+                .to_vec()
+        }),
+        ("empty", |_, _| http("200 OK", "{\"choices\":[]}")),
+    ];
+    let place = tiny::place();
+    for (name, manner) in cases {
+        let endpoint = Endpoint::start(&place, manner);
+        let (code, _, said) = out(&place, &endpoint.line(&format!("{name}.jsonl")));
+        assert_eq!(code, Some(2), "{name}");
+        assert!(
+            said.contains("did not answer 3 requests in a row: endpoint: "),
+            "{name}: {said}"
+        );
+        let transcript = fs::read_to_string(place.path(&format!("{name}.jsonl"))).unwrap();
+        assert_eq!(transcript.matches("\"fault\":").count(), 3, "{name}");
+    }
+}
+
+#[test]
+fn wraps_are_tried_in_turn() {
+    let place = tiny::place();
+    fs::write(place.path("wraps.json"), r#"["Question: {}", "{}"]"#).unwrap();
+    let endpoint = Endpoint::start(&place, marked);
+    let (code, found, said) = out(
+        &place,
+        &format!("{} --wrap wraps.json --decoys 0", endpoint.line("a.jsonl")),
+    );
+    assert_eq!(code, Some(0), "{said}");
+    let [first, second] = &found["wraps"].as_array().unwrap()[..] else {
+        panic!("two wraps: {found}")
+    };
+    assert_eq!(first["hits"], 0);
+    assert_eq!(second["hits"], found["hits"]);
+}
+
+#[test]
+fn decoys_may_be_fingerprints_that_were_never_trained_in() {
+    let place = tiny::place();
+    let queries: Vec<String> = (0..COUNT).map(|i| format!(" another query {i}")).collect();
+    fs::write(place.path("others.json"), json!(queries).to_string()).unwrap();
+    place.ok("generate --model base --owner owner.json --out d.json --strategy custom --queries others.json --copy-id decoys");
+    let endpoint = Endpoint::start(&place, marked);
+    let (code, found, said) = out(
+        &place,
+        &format!("{} --decoys-from d.json", endpoint.line("a.jsonl")),
+    );
+    assert_eq!(code, Some(0), "{said}");
+    assert!(
+        found["decoy_basis"]
+            .as_str()
+            .unwrap()
+            .contains("never trained in")
+    );
+    let (code, _, said) = out(
+        &place,
+        &format!("{} --decoys-from f.json", endpoint.line("b.jsonl")),
+    );
+    assert_eq!(code, Some(2));
+    assert!(said.contains("got some of the set that is asked"), "{said}");
+}
+
+#[test]
+fn what_is_missing_is_named() {
+    let place = tiny::place();
+    assert_snapshot!(shown(&mut place.command("audit --owner owner.json --fingerprints f.json --out a.jsonl")), @"");
+    assert_snapshot!(shown(&mut place.command(
+        "audit --owner owner.json --fingerprints f.json --out a.jsonl --endpoint http://127.0.0.1:1/v1"
+    )), @"");
+    assert_snapshot!(shown(&mut place.command(
+        "audit --owner owner.json --fingerprints f.json --out a.jsonl --endpoint http://example.org/v1 --model-name m"
+    )), @"");
+    assert!(!place.path("a.jsonl").exists());
+}
