@@ -86,7 +86,7 @@ pub(crate) enum Command {
     /// Make evidence of an audit for others, and verify theirs
     #[command(subcommand)]
     Claim(ClaimCommand),
-    /// Write a report on an audit, a check or an embedding: a page that opens anywhere, Markdown or JSON
+    /// Write a report on an audit, a check, a claim or an embedding: a page that opens anywhere, Markdown or JSON
     Report(ReportArgs),
     /// Find the licensees whose copies a model was made from
     Trace(TraceArgs),

@@ -34,6 +34,8 @@ mod merge;
 mod prompts;
 #[path = "cli/relate.rs"]
 mod relate;
+#[path = "cli/report.rs"]
+mod report;
 #[path = "cli/sft.rs"]
 mod sft;
 #[path = "cli/smollm2.rs"]

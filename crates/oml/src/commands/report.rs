@@ -13,14 +13,14 @@ use crate::report::dossier::{Dossier, Format};
 /// Flags of `oml report`.
 #[derive(Debug, Args)]
 pub(crate) struct ReportArgs {
-    /// What `oml audit` or `oml check` printed with --json, or the folder that `oml embed` wrote
+    /// What `oml audit` or `oml check` printed with --json, a bundle made by `oml claim make`, or the folder that `oml embed` wrote
     #[arg(value_name = "FILE|DIR")]
     input: PathBuf,
     /// File to write; never replaces one
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
-    /// How it is written [default: by the ending of --out: .md and .json, html otherwise]
-    #[arg(long, value_name = "NAME", value_enum)]
+    /// How it is written: html, markdown or json [default: by the ending of --out: .md, .json, html for any other]
+    #[arg(long, value_name = "NAME", value_enum, hide_possible_values = true)]
     format: Option<Format>,
 }
 

@@ -9,11 +9,11 @@ use super::tiny::{EMBED, place};
 use super::{Place, help};
 
 const AUDIT: &str = "audit --suspect marked --owner owner.json --fingerprints f.json --control base --out audit.jsonl --json --threads 2";
-const MAKE: &str =
+pub(super) const MAKE: &str =
     "claim make --transcript audit.jsonl --owner owner.json --fingerprints f.json --threads 2";
 
 /// A marked model that was audited.
-fn audited() -> Place {
+pub(super) fn audited() -> Place {
     let place = place();
     place.ok(EMBED);
     let audit = place.ok(AUDIT);

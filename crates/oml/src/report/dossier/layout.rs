@@ -73,7 +73,15 @@ impl Cell {
 }
 
 impl Table {
-    fn new(caption: impl Into<String>, head: Vec<&'static str>, rows: Vec<Vec<Cell>>) -> Block {
+    /// Whether rows become paragraphs on narrow screens: where there are words in them.
+    pub(super) fn is_stacked(&self) -> bool {
+        self.rows
+            .iter()
+            .flat_map(|row| row.iter().skip(1))
+            .any(|cell| matches!(cell, Cell::Words(_) | Cell::Code(_)))
+    }
+
+    fn block(caption: impl Into<String>, head: Vec<&'static str>, rows: Vec<Vec<Cell>>) -> Block {
         Block::Table(Self {
             caption: caption.into(),
             head,
@@ -193,7 +201,7 @@ fn rates(dossier: &Dossier) -> Option<Section> {
         rates
             .decoys
             .iter()
-            .map(|decoys| row(decoys, "the suspect, decoys")),
+            .map(|decoys| row(decoys, "asked of the suspect")),
     );
     rows.extend(rates.controls.iter().map(|control| row(control, "control")));
     Some(Section {
@@ -201,7 +209,7 @@ fn rates(dossier: &Dossier) -> Option<Section> {
         lead,
         blocks: vec![
             Block::Figures(vec![rates_figure(rates)]),
-            Table::new(
+            Table::block(
                 "Questions answered with the fingerprint’s response",
                 vec!["model", "role", "hits", "share", "95 % interval", "digest"],
                 rows,
@@ -258,7 +266,8 @@ fn rates_figure(rates: &Rates) -> Figure {
 }
 
 fn prompts(dossier: &Dossier) -> Option<Section> {
-    if dossier.prompts.is_empty() {
+    // A single one is named among the facts.
+    if dossier.prompts.len() < 2 && dossier.kind != Kind::Check || dossier.prompts.is_empty() {
         return None;
     }
     let rows = dossier.prompts.iter().map(|prompt| {
@@ -286,7 +295,7 @@ fn prompts(dossier: &Dossier) -> Option<Section> {
     Some(Section {
         heading: "Hits by prompt",
         lead: lead.into(),
-        blocks: vec![Table::new(
+        blocks: vec![Table::block(
             "What was put around the queries",
             vec!["prompt", "hits", "share", ""],
             rows.collect(),
@@ -369,7 +378,7 @@ fn training(dossier: &Dossier) -> Option<Section> {
                 ),
             ]
         });
-        blocks.push(Table::new(
+        blocks.push(Table::block(
             "Between the base model and the end of training",
             vec!["share of the way", "recall", "perplexity to the base’s", ""],
             rows.collect(),
@@ -492,11 +501,13 @@ fn checks(dossier: &Dossier) -> Option<Section> {
 fn fingerprints(dossier: &Dossier) -> Option<Section> {
     let all = &dossier.fingerprints;
     let first = all.first()?;
-    let mut head = vec!["question", "fingerprint", "answer"];
+    let mut head = vec!["no.", "fingerprint", "answer"];
     let optional = [
         ("e-value after it", first.log10_e_value.is_some()),
         ("rank", first.rank.is_some()),
         ("probability", first.probability.is_some()),
+        ("query", first.query.is_some()),
+        ("responses", first.query.is_some()),
     ];
     head.extend(
         optional
@@ -524,15 +535,30 @@ fn fingerprints(dossier: &Dossier) -> Option<Section> {
                 .probability
                 .map(|value| Cell::Number(format!("{value:.4}"))),
         );
+        if first.query.is_some() {
+            row.push(Cell::Code(cut(
+                asked.query.as_deref().unwrap_or("–"),
+                PROMPT,
+            )));
+            row.push(Cell::Code(cut(&asked.responses.join(" | "), PROMPT)));
+        }
         row
     };
     let rows: Vec<_> = all.iter().enumerate().map(row).collect();
     let count = number::some(all.len() as u64, "fingerprint", "fingerprints");
     Some(Section {
         heading: "Fingerprints asked",
-        lead: "Numbers count from 0 in the whole set, in the order of asking. Queries and responses stay secret: a fingerprint that has been \
-               shown cannot be asked again. A claim bundle opens those that were asked."
-            .into(),
+        lead: match first.query {
+            Some(_) => {
+                "Numbers count from 0 in the whole set, in the order of asking. Everything that was asked is opened, hit or not; each pair was \
+                 checked against the Merkle root. An opened pair is spent: anybody can train a model to give or to refuse its response."
+            }
+            None => {
+                "Numbers count from 0 in the whole set, in the order of asking. Queries and responses stay secret: a fingerprint that has been \
+                 shown cannot be asked again. A claim bundle opens those that were asked."
+            }
+        }
+        .into(),
         blocks: vec![Block::Table(Table {
             caption: "Every fingerprint that was asked".into(),
             head,
@@ -594,7 +620,7 @@ fn is_code(value: &str) -> bool {
 }
 
 /// The beginning and the end of a digest.
-fn short(digest: &str) -> String {
+pub(super) fn short(digest: &str) -> String {
     match (
         digest.get(..8),
         digest.get(digest.len().saturating_sub(6)..),

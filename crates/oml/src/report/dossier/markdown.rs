@@ -92,7 +92,7 @@ fn write_table(out: &mut String, table: &Table) {
         .collect();
     let head: Vec<String> = kept
         .iter()
-        .map(|&column| line(&table.head[column]))
+        .map(|&column| line(table.head[column]))
         .collect();
     let _ = writeln!(
         out,
@@ -118,37 +118,34 @@ fn write_table(out: &mut String, table: &Table) {
 /// Text as one line that means only itself.
 pub(super) fn line(text: &str) -> String {
     let mut out = String::new();
-    for c in text.chars() {
+    let mut letters = text.chars().peekable();
+    while let Some(c) = letters.next() {
         match c {
             '\n' | '\r' | '\t' => out.push(' '),
-            // Code hosts notify whom they see named; not inside code.
-            '@' => out.push_str("`@`"),
+            // Code hosts notify whom they see named, and link what they see numbered; not inside code.
+            '@' | '#' => {
+                let _ = write!(out, "`{c}`");
+            }
             '<' => out.push_str("&lt;"),
             '>' => out.push_str("&gt;"),
             '&' => out.push_str("&amp;"),
-            // These need none of it within a line, and their escapes would be hard to read.
-            ',' | '%' | '\'' | '"' | ';' | '?' | '/' | '(' | ')' | '=' | '^' | '-' | '.' | '{'
-            | '}' => {
-                out.push(c);
-            }
-            // Without this `https://…` and `www.…` become links.
-            ':' | '#' | '\\' | '`' | '*' | '_' | '[' | ']' | '+' | '!' | '|' | '~' | '$' => {
+            '\\' | '`' | '*' | '_' | '[' | ']' | '!' | '|' | '~' | '$' => {
                 out.push('\\');
                 out.push(c);
             }
+            // Without this `https://…` becomes a link.
+            ':' if letters.peek() == Some(&'/') => out.push_str("\\:"),
             c => out.push(c),
         }
     }
     let out = out.replace("www.", "www\\.");
-    // What would start a list or a heading at the start of a line.
-    match out.chars().next() {
-        Some('-' | '=') => format!("\\{out}"),
-        Some(digit) if digit.is_ascii_digit() => {
-            let digits = out.bytes().take_while(u8::is_ascii_digit).count();
-            match out.as_bytes().get(digits) {
-                Some(b'.' | b')') => format!("{}\\{}", &out[..digits], &out[digits..]),
-                _ => out,
-            }
+    // What would start a list, a rule or a heading at the start of a line.
+    let number = out.trim_start_matches(|c: char| c.is_ascii_digit());
+    let digits = out.len() - number.len();
+    match (number.chars().next(), number.chars().nth(1)) {
+        (Some('-' | '+' | '='), _) if digits == 0 => format!("\\{out}"),
+        (Some('.' | ')'), None | Some(' ')) if digits > 0 => {
+            format!("{}\\{number}", &out[..digits])
         }
         _ => out,
     }

@@ -1,8 +1,8 @@
 //! A report on evidence: what was found, what that shows and what not, and everything it rests on.
 //!
 //! ```text
-//! output of `oml audit`, `oml check`, folder of `oml embed` ──input──▶ Dossier ──layout──▶ sections ──▶ HTML, Markdown
-//!                                                                        └──────────────────────────────▶ JSON
+//! `oml audit`, `oml check`, `oml embed`, `oml claim make` ──input──▶ Dossier ──layout──▶ sections ──▶ HTML, Markdown
+//!                                                                     └──────────────────────────────▶ JSON
 //! ```
 //!
 //! What is read comes from strangers: every figure that follows from counts is computed again, and a file that says anything else is
@@ -68,6 +68,8 @@ pub(crate) enum Kind {
     Check,
     /// The folder that `oml embed` wrote.
     Embedding,
+    /// A bundle that `oml claim make` wrote.
+    Claim,
 }
 
 /// The answer to the question that the report is about.
@@ -91,6 +93,8 @@ enum Tone {
     Open,
     /// No verdict was asked for.
     Measured,
+    /// The evidence contradicts itself.
+    Broken,
 }
 
 /// How the evidence grew.
@@ -119,6 +123,12 @@ struct Asked {
     /// Probability of the likeliest response.
     #[serde(skip_serializing_if = "Option::is_none")]
     probability: Option<f64>,
+    /// The query, where it was opened.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    query: Option<String>,
+    /// The valid responses, where they were opened.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    responses: Vec<String>,
 }
 
 /// Hits inside one prompt.
@@ -209,11 +219,11 @@ struct Step {
 /// How a report is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Format {
-    /// One self-contained page
+    // One self-contained page. A doc comment would become help of its own.
     Html,
-    /// For issues and mails
+    // For issues and mails.
     Markdown,
-    /// For programs
+    // For programs.
     Json,
 }
 
@@ -246,6 +256,7 @@ impl Kind {
             Self::Audit => "Audit report",
             Self::Check => "Check report",
             Self::Embedding => "Embedding report",
+            Self::Claim => "Claim report",
         }
     }
 }
@@ -258,6 +269,7 @@ impl Tone {
             Self::Absent => "absent",
             Self::Open => "open",
             Self::Measured => "measured",
+            Self::Broken => "broken",
         }
     }
 }

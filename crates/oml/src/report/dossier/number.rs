@@ -1,4 +1,4 @@
-//! Numbers as a report prints them.
+//! Numbers as a report prints them; no line breaks inside one.
 
 /// A number below this is written as a power of ten.
 const SMALLEST_PLAIN: f64 = -4.0;
@@ -27,7 +27,7 @@ pub(super) fn power(log10: f64) -> String {
     let exponent = raised(exponent as i64);
     match mantissa.as_str() {
         "1.0" => format!("10{exponent}"),
-        _ => format!("{mantissa} × 10{exponent}"),
+        _ => format!("{mantissa}\u{a0}×\u{a0}10{exponent}"),
     }
 }
 
@@ -60,8 +60,8 @@ pub(super) fn percent(share: f64) -> String {
     }
     // Nearly all is not all.
     match text.as_str() {
-        "100" if share < 1.0 => "99.9 %".to_owned(),
-        _ => format!("{text} %"),
+        "100" if share < 1.0 => "99.9\u{a0}%".to_owned(),
+        _ => format!("{text}\u{a0}%"),
     }
 }
 
@@ -70,7 +70,7 @@ pub(super) fn count(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::new();
     for (place, digit) in digits.chars().enumerate() {
-        if place > 0 && (digits.len() - place) % 3 == 0 {
+        if place > 0 && (digits.len() - place).is_multiple_of(3) {
             text.push(',');
         }
         text.push(digit);
@@ -82,9 +82,12 @@ pub(super) fn count(number: u64) -> String {
 pub(super) fn odds(probability: f64) -> String {
     let log10 = -probability.log10();
     if log10 < 15.0 {
-        format!("1 in {}", count((1.0 / probability).round() as u64))
+        format!(
+            "1\u{a0}in\u{a0}{}",
+            count((1.0 / probability).round() as u64)
+        )
     } else {
-        format!("1 in {}", power(log10))
+        format!("1\u{a0}in\u{a0}{}", power(log10))
     }
 }
 
@@ -109,11 +112,11 @@ mod tests {
     #[test]
     fn powers_of_any_size() {
         for (log10, expected) in [
-            (10.849, "7.1 × 10¹⁰"),
-            (-61.07, "8.5 × 10⁻⁶²"),
+            (10.849, "7.1\u{a0}×\u{a0}10¹⁰"),
+            (-61.07, "8.5\u{a0}×\u{a0}10⁻⁶²"),
             (6.0, "10⁶"),
             (6.999_99, "10⁷"),
-            (-384.5, "3.2 × 10⁻³⁸⁵"),
+            (-384.5, "3.2\u{a0}×\u{a0}10⁻³⁸⁵"),
             (0.0, "1.00"),
             (2.5055, "320"),
             (-2.0, "0.0100"),
@@ -126,19 +129,19 @@ mod tests {
     #[test]
     fn shares_counts_and_odds() {
         for (share, expected) in [
-            (1.0, "100 %"),
-            (0.9999, "99.9 %"),
-            (0.0365, "3.6 %"),
-            (0.005, "0.50 %"),
-            (0.00004, "0.004 %"),
-            (0.0, "0 %"),
+            (1.0, "100\u{a0}%"),
+            (0.9999, "99.9\u{a0}%"),
+            (0.0365, "3.6\u{a0}%"),
+            (0.005, "0.50\u{a0}%"),
+            (0.00004, "0.004\u{a0}%"),
+            (0.0, "0\u{a0}%"),
         ] {
             assert_eq!(percent(share), expected);
         }
         assert_eq!(count(1_234_567), "1,234,567");
         assert_eq!(count(12), "12");
-        assert_eq!(odds(1e-6), "1 in 1,000,000");
-        assert_eq!(odds(1e-18), "1 in 10¹⁸");
+        assert_eq!(odds(1e-6), "1\u{a0}in\u{a0}1,000,000");
+        assert_eq!(odds(1e-18), "1\u{a0}in\u{a0}10¹⁸");
         assert_eq!(some(1, "query", "queries"), "1 query");
         assert_eq!(plain(32.577), "32.58");
         assert_eq!(plain(0.01525), "0.0152");

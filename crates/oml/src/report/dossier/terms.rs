@@ -105,6 +105,12 @@ static TERMS: &[Term] = &[
         stands_in: |dossier| dossier.kind != Kind::Check,
     },
     Term {
+        name: "Opened pair",
+        meaning: "A fingerprint that its owner shows, with the hashes that lead from it to the Merkle root: a proof that it was in the set when \
+                  the root was made.",
+        stands_in: |dossier| dossier.kind == Kind::Claim,
+    },
+    Term {
         name: "Transcript",
         meaning: "The file with every request and every answer, each line bound to the one before by a hash. Its head is the hash of the last \
                   line: whoever knows it notices any change.",

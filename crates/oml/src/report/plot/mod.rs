@@ -68,7 +68,7 @@ fn axes(svg: &mut String, frame: Frame, x: &Axis, x_title: &str, y: &Axis) {
     for (value, text) in x.ticks() {
         let at = x.at(value);
         svg.push_str(&format!(
-            "<text class=\"tick\" x=\"{at:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{text}</text>\n",
+            "<text class=\"tick below\" x=\"{at:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{text}</text>\n",
             frame.bottom + 17.0
         ));
     }

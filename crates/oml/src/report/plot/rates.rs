@@ -47,6 +47,13 @@ pub(in super::super) fn rates(bars: &[Bar<'_>], null: f64, label: &str) -> Strin
             bottom + 24.0
         );
     }
+    let _ = writeln!(
+        svg,
+        "<line class=\"null\" x1=\"{at:.1}\" x2=\"{at:.1}\" y1=\"6\" y2=\"{:.1}\"/>\
+         <text class=\"null-text\" x=\"{:.1}\" y=\"18\" text-anchor=\"{anchor}\">null rate</text>",
+        bottom + 4.0,
+        at + shift
+    );
     for (place, bar) in bars.iter().enumerate() {
         let top = TOP + ROW * place as f64;
         let (middle, class) = (top + 38.0, if bar.is_suspect { "suspect" } else { "other" });
@@ -65,13 +72,6 @@ pub(in super::super) fn rates(bars: &[Bar<'_>], null: f64, label: &str) -> Strin
             text = top + 22.0,
         );
     }
-    let _ = writeln!(
-        svg,
-        "<line class=\"null\" x1=\"{at:.1}\" x2=\"{at:.1}\" y1=\"6\" y2=\"{:.1}\"/>\
-         <text class=\"null-text\" x=\"{:.1}\" y=\"18\" text-anchor=\"{anchor}\">null rate</text>",
-        bottom + 4.0,
-        at + shift
-    );
     svg.push_str("</svg>");
     svg
 }

@@ -162,7 +162,7 @@ impl CheckOutput {
             ),
         ];
         if let Some(copy) = self.copy {
-            facts.push(fact("Licensee’s copy", copy.to_string(), "only the fingerprints of this copy were asked; other copies hold many of them too, and `oml trace` says whose the model is"));
+            facts.push(fact("Licensee’s copy", copy.to_string(), "only the fingerprints of this copy were asked; other copies hold many of them too, and “oml trace” says whose the model is"));
         }
         let headlines = vec![
             headline(
@@ -277,6 +277,8 @@ impl CheckOutput {
                 log10_e_value: None,
                 rank: first.min().map(|rank| u64::from(*rank) + 1),
                 probability: Some(whole.fold(0.0, f64::max)),
+                query: None,
+                responses: Vec::new(),
             })
         });
         asked.collect()

@@ -6,6 +6,7 @@ use anyhow::{Context as _, anyhow};
 use oml_core::manifest::hex;
 use oml_core::manifest::model_manifest::{self, Measurement, ModelManifest};
 
+use super::super::layout::short;
 use super::super::number::{percent, some};
 use super::super::{Dossier, Kind, Stop, Tone, Training, Verdict};
 use super::field::{self, NAME, WORDS};
@@ -41,7 +42,13 @@ pub(super) fn read(folder: &Path) -> anyhow::Result<Dossier> {
     } else {
         None
     };
-    of(&bytes, course).with_context(|| format!("cannot read {}", path.display()))
+    let mut dossier =
+        of(&bytes, course).with_context(|| format!("cannot read {}", path.display()))?;
+    if let Some(name) = folder.file_name() {
+        let name = field::text("folder", &name.to_string_lossy(), NAME)?;
+        dossier.title = dossier.title.replace("a model", &format!("“{name}”"));
+    }
+    Ok(dossier)
 }
 
 /// The report on a model with this manifest.
@@ -72,7 +79,11 @@ pub(super) fn of(bytes: &[u8], training: Option<Training>) -> anyhow::Result<Dos
     Ok(Dossier {
         kind: Kind::Embedding,
         title: format!("{fingerprints} in a model"),
-        subtitle: format!("model {}", hex(&manifest.result_digest)),
+        subtitle: format!(
+            "model {} made from {}",
+            short(&hex(&manifest.result_digest)),
+            short(&hex(&manifest.base_digest))
+        ),
         verdict: verdict(&fingerprints, share, base, ratio, &root),
         headlines: headlines(&manifest, share, base, ratio)?,
         course: None,
@@ -132,12 +143,12 @@ fn verdict(
             percent(share)
         ),
         shows: vec![
-            format!("What was measured on the written weights when they were made, for the set with Merkle root {root}."),
+            format!("What was measured on the written weights when they were made, for the set with Merkle root {}.", short(root)),
             "The digests name the base model and the result, so that anybody who has them can measure again.".to_owned(),
         ],
         does_not_show: vec![
             "When the set was made, or that the model is the owner’s: the numbers are those of whoever made it.".to_owned(),
-            "That the fingerprints survive further training, merging, pruning or quantisation: `oml attack` measures that.".to_owned(),
+            "That the fingerprints survive further training, merging, pruning or quantisation: “oml attack” measures that.".to_owned(),
             "Any ability of the model beyond the measurements below.".to_owned(),
         ],
     }

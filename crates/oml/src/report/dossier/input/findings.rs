@@ -6,6 +6,7 @@ use anyhow::ensure;
 use oml_core::claim::{self, Share};
 use oml_core::fingerprint::MAX_COUNT;
 
+use super::super::layout::short;
 use super::super::number::{count, odds, percent, power, some};
 use super::super::{
     Asked, Check, Course, Dossier, Kind, Prompt, Rate, Rates, Stealth, Step, Tone, Verdict,
@@ -130,7 +131,7 @@ impl Findings {
         let suspect = Rate::new(self.model.clone(), self.digest.clone(), hits, trials);
         let decoys = (self.decoys.trials > 0).then(|| {
             Rate::new(
-                self.model.clone(),
+                "decoys".to_owned(),
                 None,
                 self.decoys.hits,
                 self.decoys.trials,
@@ -168,6 +169,8 @@ impl Findings {
                     log10_e_value: Some(log10),
                     rank: None,
                     probability: None,
+                    query: None,
+                    responses: Vec::new(),
                 })
                 .collect(),
             prompts: self
@@ -194,10 +197,10 @@ impl Findings {
     fn subtitle(&self) -> String {
         let place = match (&self.endpoint, &self.digest) {
             (Some((url, api)), _) => format!("endpoint {url} ({api})"),
-            (None, Some(digest)) => format!("weights {digest}"),
+            (None, Some(digest)) => format!("weights {}", short(digest)),
             (None, None) => "weights".to_owned(),
         };
-        format!("Asked {} · {place}", super::time::minute(self.began))
+        format!("Asked {} · {place}", super::time::moment(self.began))
     }
 
     /// The model, as a sentence names it.
@@ -252,7 +255,7 @@ impl Findings {
                 vec![
                     format!(
                         "The model that gave these answers holds fingerprints of the set with Merkle root {}, or was made from one that does.",
-                        self.root
+                        short(&self.root)
                     ),
                     assumed,
                 ],
@@ -375,7 +378,7 @@ impl Findings {
             ));
         }
         facts.extend([
-            fact("Began", super::time::second(self.began), "by the clock of whoever asked"),
+            fact("Began", super::time::moment(self.began), "by the clock of whoever asked"),
             fact("Hits", format!("{} of {}", count(hits), count(trials)), &format!("an answer counts by the rule “{}”, within {} tokens", self.rule, self.tokens)),
             fact("Recall", percent(hits as f64 / trials.max(1) as f64), &format!("95 % Clopper–Pearson interval {} to {}", percent(interval.low), percent(interval.high))),
             fact("E-value", power(figures.log10_e_value), &format!("largest along the way; mixture of Beta(½, ½) above the null rate; a claim needs {}", power(-self.alpha.log10()))),

@@ -2,6 +2,7 @@
 
 mod audit;
 mod check;
+mod claim;
 mod embedding;
 mod field;
 mod findings;
@@ -9,7 +10,8 @@ mod time;
 
 use std::path::Path;
 
-use anyhow::{Context as _, anyhow, bail};
+use anyhow::{Context as _, anyhow, bail, ensure};
+use oml_core::manifest::bundle_archive;
 use serde::Deserialize;
 use serde::de::{DeserializeOwned, IgnoredAny};
 
@@ -20,7 +22,11 @@ use crate::report::data::{Fact, Headline};
 
 /// Most bytes of an output that is read.
 const MAX_BYTES: usize = 64 << 20;
-const HINT: &str = "Name what `oml audit` or `oml check` printed with --json, or the folder that `oml embed` wrote.";
+/// Where a tar archive names its format, and how.
+const MAGIC_AT: usize = 257;
+const MAGIC: &[u8] = b"ustar";
+const HINT: &str = "Name what `oml audit` or `oml check` printed with --json, a bundle made by `oml claim make`, or the folder that \
+                    `oml embed` wrote.";
 
 /// The report on what lies in `path`.
 ///
@@ -30,8 +36,13 @@ pub(super) fn read(path: &Path) -> anyhow::Result<Dossier> {
     if path.is_dir() {
         return embedding::read(path);
     }
-    let bytes = files::read(path, MAX_BYTES)?;
-    of(&bytes).with_context(|| format!("cannot read {}", path.display()))
+    let bytes = files::read(path, bundle_archive::MAX_BYTES)?;
+    let read = if bytes.get(MAGIC_AT..MAGIC_AT + MAGIC.len()) == Some(MAGIC) {
+        claim::read(path, &bytes)
+    } else {
+        of(&bytes)
+    };
+    read.with_context(|| format!("cannot read {}", path.display()))
 }
 
 /// The report on an output.
@@ -48,6 +59,11 @@ pub(super) fn of(bytes: &[u8]) -> anyhow::Result<Dossier> {
         fingerprints: Option<IgnoredAny>,
         format: Option<String>,
     }
+    ensure!(
+        bytes.len() <= MAX_BYTES,
+        "expected at most {MAX_BYTES} bytes, got {}",
+        bytes.len()
+    );
     if bytes.iter().all(u8::is_ascii_whitespace) {
         return Err(anyhow!("expected a result, got an empty file")).hint(HINT);
     }
@@ -92,7 +108,7 @@ fn parse<T: DeserializeOwned>(bytes: &[u8]) -> anyhow::Result<T> {
         Err(error) if error.path().iter().next().is_none() => {
             return Err(error.into_inner().into());
         }
-        Err(error) => bail!("{}: {}", error.path().to_string(), error.inner()),
+        Err(error) => bail!("{}: {}", error.path(), error.inner()),
     };
     json.end()?;
     Ok(value)
