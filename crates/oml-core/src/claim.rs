@@ -57,12 +57,18 @@ pub fn binomial_tail(hits: u64, trials: u64, p: f64) -> f64 {
 /// Fewest hits in `trials` whose p-value is at most `alpha`; `None` when not even all hits suffice.
 #[must_use]
 pub fn hits_needed(trials: u64, p: f64, alpha: f64) -> Option<u64> {
-    let enough = |hits: u64| ln_binomial_tail(hits, trials, p) <= alpha.ln();
-    if !enough(trials) {
+    // The tail falls as hits rise.
+    fewest(trials, |hits| {
+        ln_binomial_tail(hits, trials, p) <= alpha.ln()
+    })
+}
+
+/// The smallest number up to `most` that is enough, where every larger one is too; `None` where not even `most` is.
+fn fewest(most: u64, enough: impl Fn(u64) -> bool) -> Option<u64> {
+    if !enough(most) {
         return None;
     }
-    // The tail falls as hits rise, so the boundary is found by halving.
-    let (mut low, mut high) = (0, trials);
+    let (mut low, mut high) = (0, most);
     while low < high {
         let middle = low + (high - low) / 2;
         if enough(middle) {

@@ -46,21 +46,10 @@ pub fn ln_futility(hits: u64, misses: u64, recall: f64) -> f64 {
 /// Fewest hits among `trials` queries at which the e-value reaches 1/`alpha`; `None` where not even all suffice.
 #[must_use]
 pub fn hits_to_claim(trials: u64, null: f64, alpha: f64) -> Option<u64> {
-    let enough = |hits: u64| ln_e_value(hits, trials - hits, null) >= -alpha.ln();
-    if !enough(trials) {
-        return None;
-    }
-    // The e-value rises with the hits, so the boundary is found by halving.
-    let (mut low, mut high) = (0, trials);
-    while low < high {
-        let middle = low + (high - low) / 2;
-        if enough(middle) {
-            high = middle;
-        } else {
-            low = middle + 1;
-        }
-    }
-    Some(low)
+    // The e-value rises with the hits.
+    super::fewest(trials, |hits| {
+        ln_e_value(hits, trials - hits, null) >= -alpha.ln()
+    })
 }
 
 /// ln of ∫ from `low` to 1 of x^(a−1) (1−x)^(b−1) dx; −∞ where it is too small for a number.
@@ -174,7 +163,7 @@ mod tests {
 
     #[test]
     fn evidence_at_the_edges() {
-        assert_eq!(ln_e_value(0, 0, 0.3).abs() < 1e-12, true);
+        assert!(ln_e_value(0, 0, 0.3).abs() < 1e-12);
         assert_eq!(ln_e_value(50, 0, 1.0), 0.0);
         assert!(ln_e_value(1, 0, 0.0).is_finite());
         assert!(ln_e_value(0, 100_000, 0.3) < -1000.0);

@@ -273,7 +273,8 @@ fn texts_that_are_not_the_fingerprints_are_noticed() {
 
 #[test]
 fn terms_out_of_range_are_named() {
-    let faults: [(&str, fn(&mut Terms)); 9] = [
+    type Fault = (&'static str, fn(&mut Terms));
+    let faults: [Fault; 9] = [
         ("alpha", |t| t.alpha = 0.0),
         ("least_recall", |t| t.least_recall = 1.0),
         ("futility", |t| t.futility = f64::NAN),
