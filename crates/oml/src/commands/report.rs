@@ -8,7 +8,7 @@ use clap::Args;
 use crate::error::ExitStatus;
 use crate::files::{self, Access, Existing};
 use crate::printer::Printer;
-use crate::report::dossier::{Dossier, Format};
+use crate::report::dossier::{Dossier, Format, Kind};
 
 /// Flags of `oml report`.
 #[derive(Debug, Args)]
@@ -16,7 +16,7 @@ pub(crate) struct ReportArgs {
     /// What `oml audit` or `oml check` printed with --json, a bundle made by `oml claim make`, or the folder that `oml embed` wrote
     #[arg(value_name = "FILE|DIR")]
     input: PathBuf,
-    /// File to write; never replaces one
+    /// File to write; never replaces one. On a claim, whose pairs it shows, readable by you alone
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
     /// How it is written: html, markdown or json [default: by the ending of --out: .md, .json, html for any other]
@@ -38,8 +38,12 @@ pub(super) fn run(args: &ReportArgs, printer: &Printer) -> anyhow::Result<ExitSt
     let text = dossier
         .render(format)
         .with_context(|| format!("cannot write {}", args.out.display()))?;
-    // It holds what a check found about secrets, and no secret.
-    files::write_whole(&args.out, text.as_bytes(), Access::Shared, Existing::Refuse)?;
+    // That on a claim holds opened pairs, as the bundle does; the others say nothing of a query or a response.
+    let access = match dossier.kind {
+        Kind::Claim => Access::Private,
+        Kind::Audit | Kind::Check | Kind::Embedding => Access::Shared,
+    };
+    files::write_whole(&args.out, text.as_bytes(), access, Existing::Refuse)?;
     let file = args.out.display().to_string();
     let (word, sentence) = (&dossier.verdict.word, &dossier.verdict.sentence);
     printer.result(

@@ -19,7 +19,7 @@ fn report() {
       <FILE|DIR>  What `oml audit` or `oml check` printed with --json, a bundle made by `oml claim make`, or the folder that `oml embed` wrote
 
     Options:
-          --out <FILE>     File to write; never replaces one
+          --out <FILE>     File to write; never replaces one. On a claim, whose pairs it shows, readable by you alone
           --format <NAME>  How it is written: html, markdown or json [default: by the ending of --out: .md, .json, html for any other]
       -h, --help           Print help
       -V, --version        Print version
@@ -87,6 +87,15 @@ fn a_claim_shows_what_it_opens_and_whether_it_holds() {
         said["verdict"],
         "Present; claim holds as far as it was checked"
     );
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt as _;
+        let mode = fs::metadata(place.path("a.json"))
+            .unwrap()
+            .permissions()
+            .mode();
+        assert_eq!(mode & 0o777, 0o600);
+    }
     let report = fs::read(place.path("a.json")).unwrap();
     let report: serde_json::Value = serde_json::from_slice(&report).unwrap();
     let query = report["fingerprints"][0]["query"].as_str().unwrap();
@@ -116,6 +125,8 @@ fn a_claim_shows_what_it_opens_and_whether_it_holds() {
     assert_eq!(said["verdict"], "Claim does not hold");
     let sentence = said["sentence"].as_str().unwrap();
     assert!(sentence.contains("these fail: contents, "), "{sentence}");
+    let page = fs::read_to_string(place.path("b.html")).unwrap();
+    assert!(!page.contains("Headline numbers") && page.contains("Claim does not hold"));
     browse(&place.path("b.html"));
 }
 

@@ -34,7 +34,9 @@ pub(super) fn render(dossier: &Dossier) -> String {
         }
         out.push('\n');
     }
-    let _ = writeln!(out, "| number | value | basis |\n|---|---|---|");
+    if !dossier.headlines.is_empty() {
+        let _ = writeln!(out, "| number | value | basis |\n|---|---|---|");
+    }
     for headline in &dossier.headlines {
         let _ = writeln!(
             out,

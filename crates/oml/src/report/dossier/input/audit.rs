@@ -1,5 +1,7 @@
 //! What `oml audit --json` printed.
 
+use std::path::Path;
+
 use anyhow::{bail, ensure};
 use oml_core::audit::{MAX_TOKENS, MAX_WRAPS};
 use oml_core::claim::Share;
@@ -207,7 +209,10 @@ impl AuditOutput {
     }
 
     fn steps(&self, findings: &Findings) -> anyhow::Result<Vec<Step>> {
-        let transcript = field::quoted(&field::text("transcript", &self.transcript, NAME)?);
+        let transcript = field::quoted(&field::file_name(
+            "transcript",
+            Path::new(&self.transcript),
+        )?);
         let step = super::step;
         let mut steps = vec![
             step(

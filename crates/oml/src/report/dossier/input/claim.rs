@@ -35,7 +35,7 @@ pub(super) fn read(path: &Path, bytes: &[u8]) -> anyhow::Result<Dossier> {
         .iter()
         .filter(|check| matches!(check.outcome, Outcome::Unchecked(_)))
         .count();
-    let file = field::text("file", &path.display().to_string(), NAME)?;
+    let file = field::file_name("file", path)?;
     let shown = checks.iter().map(|check| {
         Ok(Check {
             name: check.name.to_owned(),
@@ -50,12 +50,16 @@ pub(super) fn read(path: &Path, bytes: &[u8]) -> anyhow::Result<Dossier> {
         Some(progress) => findings(&bundle, &progress)?.dossier(Kind::Claim)?,
         None => stated(&bundle)?,
     };
+    if !holds {
+        // Figures of a bundle that contradicts itself are not worth large letters.
+        dossier.headlines.clear();
+    }
     let statement = &bundle.statement;
     dossier.verdict = verdict(dossier.verdict, holds, unchecked, &shown);
     dossier.subtitle = format!(
         "Signed {} by {} · {}",
         time::moment(statement.time),
-        statement.owner,
+        short(&statement.owner.to_string()),
         dossier.subtitle
     );
     dossier.facts.splice(

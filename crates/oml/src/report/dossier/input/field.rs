@@ -1,5 +1,7 @@
 //! Fields of a file that a stranger wrote: bounds, and errors that name the field.
 
+use std::path::Path;
+
 use anyhow::{bail, ensure};
 
 /// Most bytes of a name, a path or a URL.
@@ -88,6 +90,15 @@ pub(super) fn follows(field: &str, got: f64, expected: f64) -> anyhow::Result<f6
     Ok(expected)
 }
 
+/// The last part of a path: where it lies on this machine is nobody else's business.
+///
+/// # Errors
+/// When it is longer than names are.
+pub(super) fn file_name(field: &str, path: &Path) -> anyhow::Result<String> {
+    let name = path.file_name().unwrap_or(path.as_os_str());
+    text(field, &name.to_string_lossy(), NAME)
+}
+
 /// A text as one word of a command line.
 pub(super) fn quoted(text: &str) -> String {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=@%+,".contains(c);
@@ -115,6 +126,10 @@ mod tests {
     fn words_of_a_command_line_do_nothing_else() {
         assert_eq!(quoted("a2.jsonl"), "a2.jsonl");
         assert_eq!(quoted("x; rm -r $(pwd)"), "'x; rm -r $(pwd)'");
+        assert_eq!(
+            file_name("file", Path::new("/home/me/a.jsonl")).unwrap(),
+            "a.jsonl"
+        );
         assert_eq!(quoted("it's"), r"'it'\''s'");
         assert_eq!(quoted("--out"), "'--out'");
     }
