@@ -148,6 +148,7 @@ pub(super) fn run(
         &args.out,
         transcript,
         &verdict,
+        asked.set().header().strategy.candidates() as u64,
         &controls,
         stealth,
         started.elapsed().as_secs_f64(),

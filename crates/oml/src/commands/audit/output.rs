@@ -6,7 +6,7 @@ use std::path::Path;
 
 use oml_core::audit::{Conclusion, Suspect, Verdict};
 use oml_core::bundle::ControlResult;
-use oml_core::claim::{Share, hits_to_claim};
+use oml_core::claim::{Share, hits_to_claim, paper_bound};
 use oml_core::manifest::hex;
 use oml_core::manifest::transcript_file::Transcript;
 use serde::Serialize;
@@ -42,6 +42,10 @@ pub(super) struct Output {
     null_basis: String,
     /// Exact binomial, valid for a number of queries that was fixed before.
     log10_p_value: f64,
+    /// Responses that the seed chose among, for each query.
+    candidates: u64,
+    /// Bound of arXiv 2502.07760 on the false-positive rate, from the candidates alone; valid as the p-value is.
+    paper_bound: f64,
     decoys: u64,
     decoy_hits: u64,
     decoy_basis: String,
@@ -92,6 +96,7 @@ impl Output {
         out: &Path,
         transcript: &Transcript,
         verdict: &Verdict,
+        candidates: u64,
         controls: &[ControlResult],
         stealth: Option<Stealth>,
         seconds: f64,
@@ -130,6 +135,12 @@ impl Output {
             null: terms.null.rate,
             null_basis: terms.null.basis.clone(),
             log10_p_value: verdict.ln_p_value / LN_10,
+            candidates,
+            paper_bound: paper_bound(
+                verdict.fingerprints.hits,
+                verdict.fingerprints.trials,
+                candidates,
+            ),
             decoys: verdict.decoys.trials,
             decoy_hits: verdict.decoys.hits,
             decoy_basis: terms.decoy_basis.clone(),
@@ -206,6 +217,12 @@ impl fmt::Display for Output {
             f,
             "  p-value  {} (exact binomial, for a number of queries fixed before)",
             p_value(self.log10_p_value)
+        )?;
+        writeln!(
+            f,
+            "  bound    {} (arXiv 2502.07760, 1 of {} candidates by chance; as the p-value)",
+            p_value(self.paper_bound.log10()),
+            self.candidates
         )?;
         if let Some(fisher) = self.log10_fisher {
             writeln!(
