@@ -18,7 +18,7 @@ fn oml() {
       check         Ask a model all queries of a set: are the fingerprints there?
       audit         Ask a live endpoint or a model through its text alone, as seldom as the evidence allows, with a transcript that others can check
       claim         Make evidence of an audit for others, and verify theirs
-      report        Write a report on an audit, a check or an embedding: a page that opens anywhere, Markdown or JSON
+      report        Write a report on an audit, a check, a claim or an embedding: a page that opens anywhere, Markdown or JSON
       trace         Find the licensees whose copies a model was made from
       relate        Hold two models' weights against each other: was one made from the other?
       eval          Measure a model's utility: perplexity, multiple choice, distance to its base
@@ -821,6 +821,112 @@ fn embed() {
           --mask-share <X>                 Share of the trained tensors' elements that is trained, those with the largest gradients on the set at the start; 0 trains all [default: 0]
           --use-dora <NAME>                Whether adapters also train a magnitude of each output (DoRA): true or false [default: false]
           --gradient-checkpointing <NAME>  Whether the backward pass computes each layer again, for less memory and a third to a half more time: true or false [default: false]
+
+    Global options:
+          --json           Print the result as one JSON object
+      -q, --quiet          Print no notes and no progress
+          --threads <N>    CPU threads [default: all cores]
+          --isa <NAME>     CPU instructions to use: amx, avx512, avx2 or portable [default: the best this machine has]
+          --config <FILE>  Settings file [default: oml.toml in the current folder, where there is one]
+          --show-settings  Print every setting and where it comes from, and do nothing
+    ");
+}
+
+#[test]
+fn audit() {
+    insta::assert_snapshot!(help("audit"), @"
+    Ask a live endpoint or a model through its text alone, as seldom as the evidence allows, with a transcript that others can check
+
+    Usage: oml audit [OPTIONS] --fingerprints <FILE> --out <FILE>
+
+    Options:
+          --endpoint <URL>       Live endpoint to ask: the URL of an OpenAI-compatible server or of Ollama
+          --suspect <DIR>        Model to ask in the same way: a Hugging Face folder or a GGUF file
+          --fingerprints <FILE>  Fingerprints file made by `oml generate`, or a slice made by `oml fingerprints split`
+          --owner <FILE>         Owner file made by `oml keygen` [default: oml/owner.json in the user's config folder]
+          --identity <FILE>      Prover's identity file, for a slice
+          --copy <ID>            Only the fingerprints of this licensee's copy, from 1 (sets made with `oml generate --copies`)
+          --out <FILE>           Transcript to write, readable by you alone: every request and answer, each line bound to the one before
+          --resume               Go on with the audit whose transcript is in --out; nothing is asked twice
+          --control <DIR>        A model that never saw the fingerprints, to measure how often one answers by chance (repeatable; the worst counts)
+          --wrap <NAME|FILE>     Prompts to put each query into, one after the other until one brings a hit: training, held-out, or a file (see `oml check --prompts`) [default: the query as it is]
+          --match <RULE>         When an answer counts: exact, prefix, contains or ids [default: prefix]
+          --tokenizer <DIR>      Model whose tokenizer the set was made with, for --match ids
+          --tokens <N>           Tokens to ask for [default: the response's with exact, 4 more with prefix and ids, 32 with contains]
+          --decoys <N>           Benign queries for each fingerprint, shuffled among them [default: 1]
+          --decoys-from <FILE>   Where decoys come from: a text, or fingerprints that were never trained in [default: the built-in text]
+          --max-queries <N>      Most fingerprints to ask [default: 256]
+          --alpha <P>            The fingerprints are called present at an e-value of 1/P, whenever that is reached [default: 1e-6]
+          --among <N>            Audits that this one is among: of other suspects, or with other sets; the e-value must be as many times larger [default: 1]
+          --least-recall <P>     Give up on a suspect that answers less than this share [default: 0.2]
+          --futility <P>         Probability of giving up wrongly [default: 1e-3]
+      -h, --help                 Print help
+      -V, --version              Print version
+
+    Endpoint:
+          --model-name <NAME>     Model that the endpoint shall use
+          --api <NAME>            How it is asked: chat, completions, ollama-chat or ollama-generate [default: what the URL ends in, else completions]
+          --key-file <FILE>       File with the endpoint's key [default: the key itself in OML_AUDIT_KEY, or none]
+          --headers-file <FILE>   File with headers to send with every request, one `Name: value` a line
+          --proxy <URL>           HTTP proxy that connects to the endpoint, http://HOST:PORT; the environment's are not used
+          --ca-file <FILE>        Root certificates (PEM) to trust in place of the public ones
+          --allow-http            Let requests leave this machine without encryption
+          --timeout <SECONDS>     Time for one request [default: 60]
+          --attempts <N>          How often a request is sent at most, where it fails in a way that may pass [default: 5]
+          --per-minute <N>        Requests that leave in a minute at most [default: no limit]
+          --concurrency <N>       Requests under way at the same time [default: 1]
+          --spacing <SECONDS>     Mean wait before a request, drawn anew each time, so that queries do not come at a beat [default: 0]
+          --no-log-probabilities  Ask for no log probabilities, which some servers refuse
+
+    Global options:
+          --json           Print the result as one JSON object
+      -q, --quiet          Print no notes and no progress
+          --threads <N>    CPU threads [default: all cores]
+          --isa <NAME>     CPU instructions to use: amx, avx512, avx2 or portable [default: the best this machine has]
+          --config <FILE>  Settings file [default: oml.toml in the current folder, where there is one]
+          --show-settings  Print every setting and where it comes from, and do nothing
+    ");
+}
+
+#[test]
+fn attack() {
+    insta::assert_snapshot!(help("attack"), @"
+    Do to a model what others may do, to measure which fingerprints survive
+
+    Usage: oml attack [OPTIONS] <COMMAND>
+
+    Commands:
+      merge  Merge two models of one shape: the weighted mean of their weights
+      sft    Fine-tune a model on instructions, all weights or adapters that are merged
+
+    Options:
+      -h, --help     Print help
+      -V, --version  Print version
+
+    Global options:
+          --json           Print the result as one JSON object
+      -q, --quiet          Print no notes and no progress
+          --threads <N>    CPU threads [default: all cores]
+          --isa <NAME>     CPU instructions to use: amx, avx512, avx2 or portable [default: the best this machine has]
+          --config <FILE>  Settings file [default: oml.toml in the current folder, where there is one]
+          --show-settings  Print every setting and where it comes from, and do nothing
+    ");
+}
+
+#[test]
+fn attack_merge() {
+    insta::assert_snapshot!(help("attack merge"), @"
+    Merge two models of one shape: the weighted mean of their weights
+
+    Usage: oml attack merge [OPTIONS] --model <DIR> --with <DIR> --out <DIR>
+
+    Options:
+          --model <DIR>  Model to merge: a Hugging Face folder or a GGUF file
+          --with <DIR>   Model of the same shape to merge it with, its base for example
+          --share <X>    Weight of --model; the rest is that of --with [default: 0.5]
+          --out <DIR>    Folder to write the merged model into, which must not exist
+      -h, --help         Print help
+      -V, --version      Print version
 
     Global options:
           --json           Print the result as one JSON object
