@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 use oml_core::audit::{Matcher, Put, Rule};
 use oml_core::bundle::ControlResult;
+use oml_core::fingerprint::Fingerprint;
 use oml_core::manifest::controls_file;
 use oml_core::prompt::Prompt;
 use oml_core::tokenizer::Tokenizer;
@@ -65,10 +66,18 @@ pub(super) fn run(
     printer: &Printer,
     mut first: impl FnMut(&mut Opened) -> anyhow::Result<()>,
 ) -> anyhow::Result<Vec<ControlResult>> {
+    let indices = asked.indices().into_iter();
+    let pairs = indices.zip(asked.set().fingerprints());
+    // In a slice the pairs are numbered anew.
+    let pairs = pairs.map(|(index, fingerprint)| Pair {
+        index,
+        ..Pair::from(fingerprint)
+    });
+    let pairs: Vec<Pair<'_>> = pairs.collect();
     let mut runs = Vec::with_capacity(paths.len());
     for (place, path) in paths.iter().enumerate() {
         let mut opened = workbench::open(engine, path, printer)?;
-        let hits = hits(&mut opened, asked, rule, wraps, printer)
+        let hits = hits(&mut opened, rule, wraps, &pairs, printer)
             .with_context(|| format!("cannot ask {}", path.display()))?;
         if place == 0 {
             first(&mut opened)?;
@@ -80,42 +89,53 @@ pub(super) fn run(
     Ok(runs)
 }
 
-fn hits(
-    opened: &mut Opened,
-    asked: &Asked,
+/// A pair by its number in the whole set and its texts.
+pub(in crate::commands) struct Pair<'a> {
+    pub(in crate::commands) index: usize,
+    pub(in crate::commands) query: &'a str,
+    pub(in crate::commands) responses: Vec<&'a str>,
+}
+
+impl<'a> From<&'a Fingerprint> for Pair<'a> {
+    fn from(fingerprint: &'a Fingerprint) -> Self {
+        let texts = fingerprint.responses.iter();
+        Self {
+            index: fingerprint.index,
+            query: &fingerprint.query,
+            responses: texts.map(|response| response.text.as_str()).collect(),
+        }
+    }
+}
+
+/// Numbers of the pairs that `model` answers inside any wrap that it takes.
+///
+/// # Errors
+/// After Ctrl-C, or when the model fails.
+pub(in crate::commands) fn hits(
+    model: &mut Opened,
     rule: Rule,
     wraps: &[Prompt],
+    pairs: &[Pair<'_>],
     printer: &Printer,
 ) -> anyhow::Result<Vec<usize>> {
-    let fingerprints = asked.set().fingerprints();
-    let bar = printer.bar(fingerprints.len() as u64, "control");
-    bar.set_message(opened.name.clone());
+    let bar = printer.bar(pairs.len() as u64, "asking");
+    bar.set_message(model.name.clone());
     let mut hits = Vec::new();
-    let pairs: Vec<_> = asked.indices().into_iter().zip(fingerprints).collect();
     for round in pairs.chunks(ROUND) {
         interrupt::check()?;
-        let puts = round.iter().flat_map(|(index, fingerprint)| {
-            let put = |wrap| (wrap, Put::new(wrap, &fingerprint.query));
-            wraps
-                .iter()
-                .filter(|wrap| opened.tokenizer.takes(wrap))
-                .map(move |wrap| (*index, *fingerprint, put(wrap)))
-        });
-        let puts: Vec<_> = puts.collect();
-        let texts: Vec<(&Prompt, &Put)> = puts
-            .iter()
-            .map(|(_, _, (wrap, put))| (*wrap, put))
-            .collect();
-        let answers = suspect::texts(opened, &texts, rule.tokens)?;
-        let matcher = Matcher::new(rule, Some(&opened.tokenizer as &dyn Tokenizer));
-        for ((index, fingerprint, (_, put)), answer) in puts.iter().zip(answers) {
-            let responses: Vec<&str> = fingerprint
-                .responses
-                .iter()
-                .map(|response| response.text.as_str())
-                .collect();
-            if hits.last() != Some(index) && matcher.is_hit(&put.text, &responses, &answer)? {
-                hits.push(*index);
+        let mut puts: Vec<(&Pair<'_>, &Prompt, Put)> = Vec::new();
+        for pair in round {
+            let takes = wraps.iter().filter(|wrap| model.tokenizer.takes(wrap));
+            puts.extend(takes.map(|wrap| (pair, wrap, Put::new(wrap, pair.query))));
+        }
+        let questions: Vec<_> = puts.iter().map(|(_, wrap, put)| (*wrap, put)).collect();
+        let answers = suspect::texts(model, &questions, rule.tokens)?;
+        let matcher = Matcher::new(rule, Some(&model.tokenizer as &dyn Tokenizer));
+        for ((pair, _, put), answer) in puts.iter().zip(answers) {
+            if hits.last() != Some(&pair.index)
+                && matcher.is_hit(&put.text, &pair.responses, &answer)?
+            {
+                hits.push(pair.index);
             }
         }
         bar.inc(round.len() as u64);

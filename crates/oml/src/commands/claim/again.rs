@@ -3,33 +3,20 @@
 use std::path::Path;
 
 use anyhow::Context as _;
-use oml_core::audit::{Matcher, Put, Suspect, Terms};
+use oml_core::audit::{Suspect, Terms};
 use oml_core::bundle::{Bundle, Check, ControlResult, Opened, Outcome};
 use oml_core::claim::{ln_binomial_tail, ln_e_value};
 use oml_core::commitment::Opening;
-use oml_core::fingerprint::Fingerprint;
 use oml_core::manifest::hex;
-use oml_core::prompt::Prompt;
 use oml_core::strategy::impossible;
-use oml_core::tokenizer::Tokenizer;
 use oml_model::engine::Engine;
 
-use crate::commands::audit::suspect;
+use crate::commands::audit::controls::{Pair, hits};
 use crate::commands::workbench::{self, Opened as Model};
-use crate::interrupt;
 use crate::printer::Printer;
 
-/// Pairs that a model is asked side by side.
-const ROUND: usize = 64;
 /// A control that hits more often than the null rate would let it with this probability speaks against that rate.
 const SURPRISE: f64 = 1e-3;
-
-/// A pair by its texts.
-pub(super) struct Pair<'a> {
-    pub(super) index: usize,
-    pub(super) query: &'a str,
-    pub(super) responses: Vec<&'a str>,
-}
 
 impl<'a> From<&'a Opened> for Pair<'a> {
     fn from(opened: &'a Opened) -> Self {
@@ -38,17 +25,6 @@ impl<'a> From<&'a Opened> for Pair<'a> {
             index: opening.index as usize,
             query: &opening.query,
             responses: opening.responses.iter().map(String::as_str).collect(),
-        }
-    }
-}
-
-impl<'a> From<&'a Fingerprint> for Pair<'a> {
-    fn from(fingerprint: &'a Fingerprint) -> Self {
-        let texts = fingerprint.responses.iter();
-        Self {
-            index: fingerprint.index,
-            query: &fingerprint.query,
-            responses: texts.map(|response| response.text.as_str()).collect(),
         }
     }
 }
@@ -65,47 +41,11 @@ pub(super) fn control(
     printer: &Printer,
 ) -> anyhow::Result<ControlResult> {
     let mut model = workbench::open(engine, path, printer)?;
-    let hits = hits(&mut model, terms, pairs, printer)
+    let hits = hits(&mut model, terms.rule, &terms.wraps, pairs, printer)
         .with_context(|| format!("cannot ask {}", path.display()))?;
     let asked: Vec<usize> = pairs.iter().map(|pair| pair.index).collect();
     let digest = model.checkpoint.digest()?;
     Ok(ControlResult::new(model.name, digest, &asked, &hits))
-}
-
-/// Numbers of the pairs that `model` answers inside any wrap.
-fn hits(
-    model: &mut Model,
-    terms: &Terms,
-    pairs: &[Pair<'_>],
-    printer: &Printer,
-) -> anyhow::Result<Vec<usize>> {
-    let bar = printer.bar(pairs.len() as u64, "asking");
-    bar.set_message(model.name.clone());
-    let mut hits = Vec::new();
-    for round in pairs.chunks(ROUND) {
-        interrupt::check()?;
-        let mut puts: Vec<(&Pair<'_>, &Prompt, Put)> = Vec::new();
-        for pair in round {
-            let takes = terms
-                .wraps
-                .iter()
-                .filter(|wrap| model.tokenizer.takes(wrap));
-            puts.extend(takes.map(|wrap| (pair, wrap, Put::new(wrap, pair.query))));
-        }
-        let questions: Vec<_> = puts.iter().map(|(_, wrap, put)| (*wrap, put)).collect();
-        let answers = suspect::texts(model, &questions, terms.rule.tokens)?;
-        let matcher = Matcher::new(terms.rule, Some(&model.tokenizer as &dyn Tokenizer));
-        for ((pair, _, put), answer) in puts.iter().zip(answers) {
-            if hits.last() != Some(&pair.index)
-                && matcher.is_hit(&put.text, &pair.responses, &answer)?
-            {
-                hits.push(pair.index);
-            }
-        }
-        bar.inc(round.len() as u64);
-    }
-    bar.finish_and_clear();
-    Ok(hits)
 }
 
 /// A control of the judge's, held against what the bundle says of it, or against the null rate.

@@ -19,10 +19,11 @@ use oml_core::usage;
 use oml_model::tokenizer::TextTokenizer;
 use serde::Serialize;
 
-use super::again::{self, Pair};
+use super::again;
 use crate::cli::{GlobalArgs, OwnerArgs};
 use crate::commands::asked::Asked;
 use crate::commands::audit::controls;
+use crate::commands::audit::controls::Pair;
 use crate::commands::{usage as usage_log, workbench};
 use crate::error::ExitStatus;
 use crate::files::{self, Access, Existing};
