@@ -20,6 +20,7 @@ pub mod prompt;
 pub mod random;
 pub mod relatedness;
 pub mod secret;
+pub mod serving;
 pub mod signing;
 pub mod slice;
 pub mod strategy;

@@ -14,7 +14,7 @@ use crate::{
     checkpoint::Checkpoint,
     decoder::{Batch, Cache, Decoder, LoadError, Mode, Weights, groups},
     engine::Engine,
-    sampler::{SequenceRandom, sample},
+    generation::{Generation, Sequence, Step},
 };
 
 /// Tokens of one packed batch.
@@ -119,6 +119,10 @@ impl CausalModel {
         self.limit
     }
 
+    pub(crate) fn cache(&self, slots: usize, capacity: usize) -> Cache<Cpu> {
+        Cache::new(&self.decoder.backend, self.decoder.sizes(), slots, capacity)
+    }
+
     pub(crate) fn isa(&self) -> Isa {
         self.decoder.backend.isa()
     }
@@ -211,7 +215,7 @@ impl Faults {
     }
 }
 
-fn are_finite(values: &[f32]) -> bool {
+pub(crate) fn are_finite(values: &[f32]) -> bool {
     // no early exit, so that it vectorises
     values.iter().fold(true, |all, v| all & v.is_finite())
 }
@@ -318,82 +322,40 @@ impl LanguageModel for CausalModel {
         for (i, prompt) in prompts.iter().enumerate() {
             self.check(i, prompt.iter().copied(), sampling.max_tokens)?;
         }
-        let isa = self.isa();
         let longest = prompts.iter().map(|p| p.len()).max().unwrap_or(0);
         let mut answers = vec![Vec::new(); prompts.len()];
         if sampling.max_tokens == 0 || prompts.is_empty() {
             return Ok(answers);
         }
         let capacity = longest + sampling.max_tokens;
-        let sizes = self.decoder.sizes();
-        let each = capacity * Cache::<Cpu>::bytes_per_token(sizes);
+        let each = capacity * Cache::<Cpu>::bytes_per_token(self.decoder.sizes());
         let slots = (CACHE_BYTES / each)
             .clamp(LEAST_SLOTS, SLOTS)
             .min(prompts.len());
-        let mut cache = Cache::new(&self.decoder.backend, sizes, slots, capacity);
+        let mut generation = Generation::new(self, slots, capacity);
+        let mut asked = vec![0; slots];
+        let mut waiting = (0..prompts.len()).peekable();
         let faults = Faults::default();
-        let mut waiting = 0..prompts.len();
-        // Per busy slot: which prompt, what it reads next, and its random stream.
-        let mut busy: Vec<Option<(usize, Vec<u32>, SequenceRandom)>> =
-            (0..slots).map(|_| None).collect();
         loop {
-            for (slot, place) in busy
-                .iter_mut()
-                .enumerate()
-                .filter(|(_, place)| place.is_none())
-            {
-                if let Some(i) = waiting.next() {
-                    cache.reset(slot);
-                    *place = Some((
-                        i,
-                        prompts[i].to_vec(),
-                        SequenceRandom::new(seeds.get(i).copied().unwrap_or(i as u64)),
-                    ));
-                }
+            while let Some(i) = waiting.peek().copied() {
+                let added = generation.add(Sequence {
+                    prompt: prompts[i].to_vec(),
+                    seed: seeds.get(i).copied().unwrap_or(i as u64),
+                    sampling: sampling.clone(),
+                });
+                let Some(slot) = added else { break };
+                asked[slot] = i;
+                waiting.next();
             }
-            let active: Vec<usize> = (0..slots).filter(|s| busy[*s].is_some()).collect();
-            if active.is_empty() {
+            if generation.is_empty() {
                 return Ok(answers);
             }
-            let next: Vec<Mutex<(SequenceRandom, u32)>> = active
-                .iter()
-                .filter_map(|s| {
-                    busy[*s]
-                        .as_ref()
-                        .map(|(_, _, random)| Mutex::new((random.clone(), 0)))
-                })
-                .collect();
-            {
-                let rows: Vec<(usize, &[u32])> = active
-                    .iter()
-                    .filter_map(|s| busy[*s].as_ref().map(|(_, ids, _)| (*s, &ids[..])))
-                    .collect();
-                let prompt = |row: usize| busy[rows[row].0].as_ref().map_or(0, |(i, ..)| *i);
-                self.decoder.extend(&rows, &mut cache, &|row, logits| {
-                    if !are_finite(logits) {
-                        return faults.add(prompt(row));
-                    }
-                    let mut state = next[row].lock().unwrap_or_else(|e| e.into_inner());
-                    state.1 = sample(isa, logits, sampling, &mut state.0);
-                });
-            }
+            generation.step(self, &mut |slot, step| match step {
+                Step::Token(token) | Step::Last(token) => answers[asked[slot]].push(token),
+                Step::Stopped => {}
+                Step::NotFinite => faults.add(asked[slot]),
+            });
             faults.first()?;
-            for (slot, state) in active.into_iter().zip(next) {
-                let (random, token) = state.into_inner().unwrap_or_else(|e| e.into_inner());
-                let Some((i, ids, own)) = busy[slot].as_mut() else {
-                    continue;
-                };
-                *own = random;
-                *ids = vec![token];
-                let answer = &mut answers[*i];
-                let stopped = sampling.stop.contains(&token);
-                if !stopped {
-                    answer.push(token);
-                }
-                if stopped || answer.len() == sampling.max_tokens {
-                    busy[slot] = None;
-                }
-            }
         }
     }
 }
