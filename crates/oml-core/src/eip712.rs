@@ -5,7 +5,7 @@
 //! hashStruct(s)   = keccak256(keccak256(type of s) ‖ word of each field, in order)
 //! type of s       = Name(type1 name1,type2 name2,…)
 //! domain          = EIP712Domain(string name,string version[,uint256 chainId][,address verifyingContract]) of "OML", "1"
-//! word            = 32 bytes: integers big-endian, addresses on the right, texts and bytes as their keccak256
+//! word            = 32 bytes: integers big-endian, addresses on the right, texts and bytes as their keccak256, arrays as that of their words
 //! ```
 //!
 //! What is checked off-chain has no chain and no contract in its domain; what a contract checks has both.
@@ -62,9 +62,14 @@ impl Domain {
     /// The 32 bytes that are signed for `value`.
     #[must_use]
     pub fn digest<T: Typed>(&self, value: &T) -> Hash {
-        let hash = hash_words(T::TYPE, &value.words());
-        keccak256(&[&[0x19, 0x01], &self.separator(), &hash])
+        keccak256(&[&[0x19, 0x01], &self.separator(), &hash_struct(value)])
     }
+}
+
+/// `hashStruct` of a value.
+#[must_use]
+pub fn hash_struct<T: Typed>(value: &T) -> Hash {
+    hash_words(T::TYPE, &value.words())
 }
 
 /// The word of a `string`.
@@ -79,6 +84,20 @@ pub fn uint(value: u64) -> Hash {
     let mut word = [0; 32];
     word[24..].copy_from_slice(&value.to_be_bytes());
     word
+}
+
+/// The word of an unsigned integer of up to 128 bits.
+#[must_use]
+pub fn uint128(value: u128) -> Hash {
+    let mut word = [0; 32];
+    word[16..].copy_from_slice(&value.to_be_bytes());
+    word
+}
+
+/// The word of an array whose items are words.
+#[must_use]
+pub fn array(words: &[Hash]) -> Hash {
+    keccak256(&[words.as_flattened()])
 }
 
 /// The word of an `address`.

@@ -60,6 +60,11 @@ secret! {
 }
 
 secret! {
+    /// The blinding value of one input's hash: a permission or receipt shows the input to nobody who lacks it.
+    InputSalt
+}
+
+secret! {
     /// A value derived from the owner's seed for one purpose, itself a key.
     DerivedKey
 }

@@ -25,7 +25,7 @@ use crate::secret::OwnerSeed;
 const V: u8 = 27;
 
 /// Who signed: the public name of a key.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Address(pub [u8; 20]);
 
 /// A signature whose signer can be recovered: r ‖ s ‖ v.
@@ -132,6 +132,9 @@ impl Signature {
 }
 
 impl Address {
+    /// The address of nobody.
+    pub const ZERO: Self = Self([0; 20]);
+
     fn of(key: &PublicKey) -> Self {
         let point = key.serialize_uncompressed();
         let hash = keccak256(&[&point[1..]]);

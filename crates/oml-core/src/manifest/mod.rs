@@ -13,7 +13,9 @@ mod envelope;
 mod error;
 mod field;
 pub mod fingerprint_file;
+pub mod grant_file;
 pub mod instructions_file;
+pub mod issuers_file;
 pub mod locked_owner_file;
 mod loose;
 pub mod model_manifest;
@@ -25,14 +27,19 @@ pub mod owner_file;
 pub mod pairs_file;
 pub mod partial_file;
 pub mod perinucleus_file;
+pub mod permission_file;
 pub mod plain_file;
 pub mod prompts_file;
 pub mod queries_file;
+pub mod receipt_file;
 pub mod response_file;
+pub mod revocations_file;
+pub(crate) mod scope_json;
 pub mod signature_file;
 pub mod slice_file;
 pub mod transcript_file;
 pub mod usage_log;
+mod word;
 
 pub use error::FileError;
 
@@ -69,7 +76,7 @@ fn lines<T: Serialize>(
 }
 
 /// What files call themselves. Nothing else that a file says it is gets shown.
-const FORMATS: [&str; 17] = [
+const FORMATS: [&str; 22] = [
     "oml-owner",
     "oml-owner-locked",
     "oml-fingerprints",
@@ -87,6 +94,11 @@ const FORMATS: [&str; 17] = [
     "oml-observed",
     "oml-partial",
     "oml-partial-set",
+    "oml-grant",
+    "oml-permission",
+    "oml-receipt",
+    "oml-issuers",
+    "oml-revocations",
 ];
 
 /// The kind of a file: what its first two fields say and how large it may be.
