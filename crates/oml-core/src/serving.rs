@@ -97,13 +97,31 @@ pub enum QuestionError {
     Stopped,
 }
 
-/// A model that answers in text, to many at once.
-pub trait TextModel: Send + Sync {
-    /// Takes a question and returns at once, with the tokens of its prompt; `listener` hears the answer.
+/// A question that the model can answer.
+pub struct Prepared {
+    /// Tokens of its prompt.
+    pub prompt_tokens: usize,
+    /// Has it answered; see [`Prepared::start`].
+    pub start: Box<dyn FnOnce(Listener) -> Result<(), QuestionError> + Send>,
+}
+
+impl Prepared {
+    /// Has the question answered, and returns at once.
     ///
     /// # Errors
-    /// When the question is not taken; the listener then hears nothing.
-    fn ask(&self, question: Question, listener: Listener) -> Result<usize, QuestionError>;
+    /// When the model takes no more; the listener then hears nothing.
+    pub fn start(self, listener: Listener) -> Result<(), QuestionError> {
+        (self.start)(listener)
+    }
+}
+
+/// A model that answers in text, to many at once.
+pub trait TextModel: Send + Sync {
+    /// Puts a question into the model's tokens, which is all that can be wrong with it.
+    ///
+    /// # Errors
+    /// When the model cannot answer it.
+    fn prepare(&self, question: Question) -> Result<Prepared, QuestionError>;
 
     /// Tokens of prompt and answer at most.
     fn context(&self) -> usize;

@@ -11,7 +11,9 @@ use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, TrySendError, sync_cha
 use std::thread;
 
 use oml_core::model::{ModelError, Sampling};
-use oml_core::serving::{Asked, Ending, Event, Listener, Question, QuestionError, TextModel, Turn};
+use oml_core::serving::{
+    Asked, Ending, Event, Listener, Prepared, Question, QuestionError, TextModel, Turn,
+};
 
 use self::answer::Answer;
 use crate::causal::{CausalModel, RequestError};
@@ -90,7 +92,7 @@ impl ServedModel {
 }
 
 impl TextModel for ServedModel {
-    fn ask(&self, question: Question, listener: Listener) -> Result<usize, QuestionError> {
+    fn prepare(&self, question: Question) -> Result<Prepared, QuestionError> {
         let prompt = self
             .prompt(&question.asked)
             .map_err(|error| QuestionError::Prompt(ModelError(Box::new(error))))?;
@@ -114,21 +116,24 @@ impl TextModel for ServedModel {
             top_p: question.top_p,
             stop: self.end.clone(),
         };
-        let job = Job {
-            sequence: Sequence {
-                prompt,
-                seed: question.seed,
-                sampling,
-            },
-            answer: Answer::new(self.tokenizer.clone(), question.stop, listener),
+        let sequence = Sequence {
+            prompt,
+            seed: question.seed,
+            sampling,
         };
-        match self.questions.try_send(job) {
-            Ok(()) => Ok(tokens),
-            Err(TrySendError::Full(_)) => Err(QuestionError::Busy {
-                waiting: self.options.waiting,
+        let (tokenizer, questions) = (self.tokenizer.clone(), self.questions.clone());
+        let waiting = self.options.waiting;
+        Ok(Prepared {
+            prompt_tokens: tokens,
+            start: Box::new(move |listener: Listener| {
+                let answer = Answer::new(tokenizer, question.stop, listener);
+                let job = Job { sequence, answer };
+                questions.try_send(job).map_err(|error| match error {
+                    TrySendError::Full(_) => QuestionError::Busy { waiting },
+                    TrySendError::Disconnected(_) => QuestionError::Stopped,
+                })
             }),
-            Err(TrySendError::Disconnected(_)) => Err(QuestionError::Stopped),
-        }
+        })
     }
 
     fn context(&self) -> usize {

@@ -1,4 +1,4 @@
-//! Whatever speaks HTTP: today the client of OpenAI-compatible endpoints.
+//! Whatever speaks HTTP: the client of OpenAI-compatible endpoints, and the gateway that answers what is permitted.
 
 pub mod endpoint;
 pub mod gateway;

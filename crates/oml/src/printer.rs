@@ -14,6 +14,7 @@ use crate::error::{ExitStatus, Hinted};
 const CAUSE_LIMIT: usize = 1024;
 
 /// Writes results, notes, progress and errors as the flags `--json` and `--quiet` ask.
+#[derive(Clone)]
 pub(crate) struct Printer {
     json: bool,
     quiet: bool,

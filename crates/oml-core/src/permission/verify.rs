@@ -99,6 +99,8 @@ pub struct VerifiedGrant {
     pub max_spend: u128,
     /// Most calls in a minute under it and all below.
     pub calls_per_minute: Option<u32>,
+    /// Last second of its life.
+    pub not_after: u64,
 }
 
 impl Token {
@@ -407,6 +409,7 @@ impl Token {
                     max_calls: signed.grant.max_calls,
                     max_spend: signed.grant.max_spend,
                     calls_per_minute: signed.scope.calls_per_minute,
+                    not_after: signed.grant.not_after,
                 })
                 .collect(),
             licensee: permission.licensee,

@@ -21,6 +21,7 @@ mod passphrase;
 mod prompts;
 pub(crate) mod relate;
 pub(crate) mod report;
+pub(crate) mod serve;
 mod stealth;
 mod stored_type;
 pub(crate) mod trace;
@@ -51,6 +52,7 @@ pub(crate) fn run(cli: Cli, printer: &Printer) -> anyhow::Result<ExitStatus> {
         Command::Eval(args) => eval::run(&args, global, printer),
         Command::Claim(command) => claim::run(&command, global, printer),
         Command::Fingerprints(command) => fingerprints::run(&command, global, printer),
+        Command::Serve(args) => serve::run(&args, global, printer),
         Command::Attack(command) => attack::run(&command, global, printer),
         Command::Bench(command) => bench::run(&command, global, printer),
         Command::Completions(args) => completions::run(&args, printer),

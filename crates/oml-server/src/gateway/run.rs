@@ -1,0 +1,126 @@
+//! A gateway from its plan to its end, on a runtime of its own: what a program without one calls.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::runtime::Builder;
+use tokio::time::interval;
+
+use super::{
+    EmbeddedStore, Gateway, ListenError, Listening, PostgresStore, ReplayStore, StoreError, Tls,
+    serve, serve_admin,
+};
+
+/// How often it is asked whether to stop.
+const ASK: Duration = Duration::from_millis(50);
+
+/// Where used permissions are kept.
+#[derive(Clone, PartialEq, Eq)]
+pub enum StorePlace {
+    /// A file of this gateway alone.
+    File(PathBuf),
+    /// A PostgreSQL database, by its URL.
+    Postgres(String),
+}
+
+impl std::fmt::Debug for StorePlace {
+    /// Without the URL, which may hold a password.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::File(path) => f.debug_tuple("File").field(path).finish(),
+            Self::Postgres(_) => f.write_str("Postgres(…)"),
+        }
+    }
+}
+
+/// What is to run.
+pub struct Plan {
+    /// The public address, `HOST:PORT`.
+    pub public: String,
+    /// Its certificate.
+    pub tls: Option<Tls>,
+    /// The operator's address.
+    pub admin: Option<String>,
+    /// Threads of the server; the model has its own.
+    pub threads: usize,
+    /// Where used permissions are kept.
+    pub store: StorePlace,
+}
+
+/// Where a running gateway listens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ready {
+    /// What clients call.
+    pub url: String,
+    /// The operator's address.
+    pub admin: Option<SocketAddr>,
+}
+
+/// Why a gateway does not run.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The store cannot be used.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// An address cannot be had.
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+    /// The system gives no threads or does not say where it listens.
+    #[error("the server cannot start: {0}")]
+    System(#[from] std::io::Error),
+}
+
+/// Runs a gateway until `stopped` says so. `build` gets the store; `ready` hears where it listens.
+///
+/// # Errors
+/// When it cannot start.
+pub fn run<E: From<RunError>>(
+    plan: Plan,
+    build: impl FnOnce(Arc<dyn ReplayStore>) -> Result<Arc<Gateway>, E>,
+    ready: impl FnOnce(&Ready),
+    stopped: impl Fn() -> bool + Send + Sync,
+) -> Result<(), E> {
+    let runtime = Builder::new_multi_thread()
+        .worker_threads(plan.threads)
+        .enable_all()
+        .build()
+        .map_err(RunError::from)?;
+    runtime.block_on(async {
+        let store: Arc<dyn ReplayStore> = match &plan.store {
+            StorePlace::File(path) => Arc::new(EmbeddedStore::open(path).map_err(RunError::from)?),
+            StorePlace::Postgres(url) => {
+                Arc::new(PostgresStore::connect(url).await.map_err(RunError::from)?)
+            }
+        };
+        let gateway = build(store)?;
+        let bind = async {
+            let public = Listening::bind(&plan.public, plan.tls).await?;
+            let admin = match &plan.admin {
+                Some(address) => Some(Listening::bind(address, None).await?),
+                None => None,
+            };
+            let ready = Ready {
+                url: public.url()?,
+                admin: admin.as_ref().map(Listening::address).transpose()?,
+            };
+            Ok::<_, RunError>((public, admin, ready))
+        };
+        let (public, admin, at) = bind.await?;
+        ready(&at);
+        let admin = admin
+            .map(|admin| tokio::spawn(serve_admin(gateway.clone(), admin, std::future::pending())));
+        let stop = async {
+            let mut ask = interval(ASK);
+            while !stopped() {
+                ask.tick().await;
+            }
+        };
+        serve(gateway, public, stop).await;
+        if let Some(admin) = admin {
+            admin.abort();
+        }
+        Ok(())
+    })
+}
