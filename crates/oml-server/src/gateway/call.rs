@@ -27,10 +27,11 @@ impl Call {
         gateway: Arc<Gateway>,
         admitted: Admitted,
         started: Instant,
+        gate: Duration,
         place: OwnedSemaphorePermit,
     ) -> Result<Self, Fault> {
         let call = Self {
-            gate: started.elapsed(),
+            gate,
             gateway,
             admitted,
             started,

@@ -59,7 +59,7 @@ impl Default for Metrics {
         let tokens = metrics.completion_tokens.clone();
         registry.register("completion_tokens", "Tokens of answers", tokens);
         registry.register("active", "Requests being answered", metrics.active.clone());
-        let help = "From the request's last byte until its permission is admitted on disk, and for the receipt";
+        let help = "What the gate takes of an answer's time: verifying, admitting on disk, signing and keeping the receipt";
         registry.register_with_unit("gate", help, Unit::Seconds, gate);
         let help = "From the request's last byte until the end of the answer";
         registry.register_with_unit("answer", help, Unit::Seconds, answer);

@@ -78,7 +78,9 @@ async fn call(
     let started = Instant::now();
     let mut request = Request::read(route, &body)?;
     let model = gateway.named(&request.model)?.to_owned();
+    let verifying = Instant::now();
     let ticket = gateway.gate.verify(headers, &request)?;
+    let verified = verifying.elapsed();
     if let (None, Some(limit)) = (request.max_tokens, ticket.max_tokens()) {
         request.limit(limit);
     }
@@ -97,8 +99,10 @@ async fn call(
             Some(prepared?)
         }
     };
+    let admitting = Instant::now();
     let admitted = gateway.gate.admit(ticket).await?;
-    let call = Call::new(gateway.clone(), admitted, started, place)?;
+    let gate = verified + admitting.elapsed();
+    let call = Call::new(gateway.clone(), admitted, started, gate, place)?;
     match (&gateway.answers, prepared) {
         (Answers::Upstream(upstream), _) => upstream.answer(call, &request).await,
         (Answers::Model(_), Some(prepared)) => answer(call, &request, &model, prepared).await,
