@@ -18,7 +18,9 @@ pub(crate) mod keygen;
 pub(crate) mod man;
 pub(crate) mod model;
 mod passphrase;
+pub(crate) mod permit;
 mod prompts;
+pub(crate) mod receipt;
 pub(crate) mod relate;
 pub(crate) mod report;
 mod stealth;
@@ -51,6 +53,8 @@ pub(crate) fn run(cli: Cli, printer: &Printer) -> anyhow::Result<ExitStatus> {
         Command::Eval(args) => eval::run(&args, global, printer),
         Command::Claim(command) => claim::run(&command, global, printer),
         Command::Fingerprints(command) => fingerprints::run(&command, global, printer),
+        Command::Permit(command) => permit::run(&command, global, printer),
+        Command::Receipt(command) => receipt::run(&command, printer),
         Command::Attack(command) => attack::run(&command, global, printer),
         Command::Bench(command) => bench::run(&command, global, printer),
         Command::Completions(args) => completions::run(&args, printer),
