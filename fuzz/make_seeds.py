@@ -1,6 +1,7 @@
 """Makes the small good files from which fuzzing starts: python make_seeds.py (needs numpy and gguf).
 
-Those of `bundle` are signed, and written by OML_WRITE_SEEDS=1 cargo test -p oml-core --test core fuzz_seeds.
+Those of `bundle`, `permission_text` and `receipt_text` are signed, and written by OML_WRITE_SEEDS=1 cargo test -p oml-core --test core
+fuzz_seeds.
 """
 
 import json

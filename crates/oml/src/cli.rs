@@ -8,8 +8,8 @@ use crate::commands::{
     attack::AttackCommand, audit::AuditArgs, bench::BenchCommand, check::CheckArgs,
     claim::ClaimCommand, completions::CompletionsArgs, demo::DemoArgs, embed::EmbedArgs,
     eval::EvalArgs, fingerprints::FingerprintsCommand, generate::GenerateArgs, keygen::KeygenArgs,
-    man::ManArgs, model::ModelCommand, relate::RelateArgs, report::ReportArgs, serve::ServeArgs,
-    trace::TraceArgs,
+    man::ManArgs, model::ModelCommand, permit::PermitCommand, receipt::ReceiptCommand,
+    relate::RelateArgs, report::ReportArgs, serve::ServeArgs, trace::TraceArgs,
 };
 
 /// Fingerprints for language models: give a model secret (query, response) pairs, and prove later that it is yours.
@@ -98,6 +98,12 @@ pub(crate) enum Command {
     /// Work with a file of fingerprints
     #[command(subcommand)]
     Fingerprints(FingerprintsCommand),
+    /// Make permissions to ask a model, verify and revoke them
+    #[command(subcommand)]
+    Permit(PermitCommand),
+    /// Check what a host signed of an answer
+    #[command(subcommand)]
+    Receipt(ReceiptCommand),
     /// Serve a model: answer only what is permitted, and sign a receipt for every answer
     Serve(Box<ServeArgs>),
     /// Do to a model what others may do, to measure which fingerprints survive

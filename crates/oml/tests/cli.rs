@@ -30,6 +30,8 @@ mod generate;
 mod help;
 #[path = "cli/merge.rs"]
 mod merge;
+#[path = "cli/permit.rs"]
+mod permit;
 #[path = "cli/prompts.rs"]
 mod prompts;
 #[path = "cli/relate.rs"]

@@ -12,7 +12,7 @@
 use super::chain;
 use super::{
     Authority, GrantCache, GrantId, InputSalt, ModelId, NONE, Part, PermissionId, Refusal, Replay,
-    Tenure, Token, UNLIMITED_CALLS, UNLIMITED_SPEND, input_hash,
+    SignedGrant, Tenure, Token, UNLIMITED_CALLS, UNLIMITED_SPEND, input_hash,
 };
 use crate::merkle::Hash;
 use crate::signing::{Address, Signature};
@@ -117,7 +117,7 @@ impl Token {
         self.check_view(call, authority)?;
         self.check_place_and_time(call)?;
         self.check_input(call)?;
-        let ids = self.check_chain(call)?;
+        let ids = self.check()?;
         self.check_scope(call)?;
         let id = self.id();
         let signers = self.check_signatures(&id, &ids, cache)?;
@@ -210,13 +210,7 @@ impl Token {
     fn check_input(&self, call: &Call<'_>) -> Result<(), Refusal> {
         let named = self.permission.input_hash;
         if named == NONE {
-            let innermost = self.grants.last();
-            let allowed = innermost.is_none_or(|signed| signed.scope.any_input);
-            return if allowed {
-                Ok(())
-            } else {
-                Err(Refusal::AnyInput)
-            };
+            return Ok(());
         }
         let input = call.input.ok_or(Refusal::SaltMissing)?;
         if input_hash(input.salt, input.canonical) != named {
@@ -225,21 +219,23 @@ impl Token {
         Ok(())
     }
 
-    /// The grants' ids, if permission and grants hang together.
-    fn check_chain(&self, call: &Call<'_>) -> Result<Vec<GrantId>, Refusal> {
+    /// The grants' ids, if the grants hang together and the permission lies within the innermost. Signatures are not looked at.
+    ///
+    /// # Errors
+    /// The first grant that is not under the one before it or allows more, or what the permission says beyond its grant.
+    pub fn check(&self) -> Result<Vec<GrantId>, Refusal> {
         let permission = &self.permission;
         let ids = chain::check(&self.domain, &self.grants)?;
         if permission.grant != ids.last().copied().unwrap_or(NONE) {
             let part = Part::Permission;
             return Err(Refusal::BrokenChain { part });
         }
-        let Some(signed) = self.grants.last() else {
+        let Some(SignedGrant { grant, scope, .. }) = self.grants.last() else {
             return Ok(ids);
         };
-        let grant = &signed.grant;
-        if grant.model != call.model {
+        if permission.model != grant.model {
             return Err(Refusal::WrongModel {
-                expected: call.model,
+                expected: permission.model,
                 got: grant.model,
             });
         }
@@ -249,11 +245,20 @@ impl Token {
                 got: permission.licensee,
             });
         }
+        if !grant.allows_host(&permission.host) {
+            return Err(Refusal::WiderHost {
+                expected: grant.host,
+                got: permission.host,
+            });
+        }
         if permission.issued_at < grant.not_before || permission.deadline > grant.not_after {
             return Err(Refusal::WiderTime {
                 expected: (grant.not_before, grant.not_after),
                 got: (permission.issued_at, permission.deadline),
             });
+        }
+        if permission.input_hash == NONE && !scope.any_input {
+            return Err(Refusal::AnyInput);
         }
         if grant.max_calls == 0 {
             return Err(Refusal::OverCalls { limit: 0 });

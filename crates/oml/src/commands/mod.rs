@@ -18,7 +18,9 @@ pub(crate) mod keygen;
 pub(crate) mod man;
 pub(crate) mod model;
 mod passphrase;
+pub(crate) mod permit;
 mod prompts;
+pub(crate) mod receipt;
 pub(crate) mod relate;
 pub(crate) mod report;
 pub(crate) mod serve;
@@ -52,6 +54,8 @@ pub(crate) fn run(cli: Cli, printer: &Printer) -> anyhow::Result<ExitStatus> {
         Command::Eval(args) => eval::run(&args, global, printer),
         Command::Claim(command) => claim::run(&command, global, printer),
         Command::Fingerprints(command) => fingerprints::run(&command, global, printer),
+        Command::Permit(command) => permit::run(&command, global, printer),
+        Command::Receipt(command) => receipt::run(&command, printer),
         Command::Serve(args) => serve::run(&args, global, printer),
         Command::Attack(command) => attack::run(&command, global, printer),
         Command::Bench(command) => bench::run(&command, global, printer),

@@ -16,15 +16,14 @@ use oml_core::permission::{Authority as _, ModelId};
 use oml_core::signing::{Address, SigningKey};
 use oml_model::serving::{ServedModel, ServingOptions};
 use oml_server::gateway::{
-    Answers, AuditLog, Gate, Gateway, Limits, Offer, Payment, Plan, Ready, RunError, StorePlace,
-    Terms, Tls, Upstream, run as run_gateway,
+    Answers, AuditLog, Gate, Gateway, Limits, Offer, Payment, Plan, Ready, StorePlace, Terms, Tls,
+    Upstream, run as run_gateway,
 };
 use serde::Serialize;
-use sha2::{Digest as _, Sha256};
 use zeroize::Zeroizing;
 
 use self::authority::{Sources, Watched};
-use super::workbench;
+use super::{permit, workbench};
 use crate::cli::GlobalArgs;
 use crate::error::{ExitStatus, WithHint as _};
 use crate::printer::Printer;
@@ -337,7 +336,7 @@ fn host_key(args: &ServeArgs) -> anyhow::Result<SigningKey> {
 fn model_id(args: &ServeArgs) -> anyhow::Result<ModelId> {
     match (args.gate.model_id, &args.model) {
         (Some(id), _) => Ok(id),
-        (None, Some(folder)) => folder_id(folder),
+        (None, Some(folder)) => permit::id_of_folder(folder),
         (None, None) => {
             let none: anyhow::Result<ModelId> = Err(anyhow!(
                 "--model-id: expected it, since an upstream does not say which model it has"
@@ -345,14 +344,6 @@ fn model_id(args: &ServeArgs) -> anyhow::Result<ModelId> {
             none.hint("Its owner says which id permissions for the model name.")
         }
     }
-}
-
-/// The id that a folder's manifest gives the model.
-fn folder_id(folder: &Path) -> anyhow::Result<ModelId> {
-    let path = folder.join("oml-manifest.json");
-    let bytes = files::read(&path, 16 << 20)
-        .hint("Name a model that `oml embed` made, or its id with --model-id.")?;
-    Ok(ModelId::of_digest(Sha256::digest(&bytes).into()))
 }
 
 fn store_place(text: &str) -> StorePlace {
