@@ -15,8 +15,13 @@ SERVERS := $(abspath $(TARGET))/servers
 export OML_LLAMA_SERVER ?= $(SERVERS)/llama/bin/python
 export OML_TRANSFORMERS_SERVER ?= $(wildcard $(SERVERS)/transformers/bin/python)
 
+# OpenAI's own clients, with which the tests ask our server.
+CLIENTS := $(abspath $(TARGET))/clients
+export OML_PYTHON_CLIENTS ?= $(CLIENTS)/python/bin/python
+export OML_NODE_CLIENTS ?= $(CLIENTS)/node
+
 .NOTPARALLEL:
-.PHONY: help pr fmt lint docs build model servers servers-transformers test fuzz demo clean-demo
+.PHONY: help pr fmt lint docs build model servers servers-transformers clients test fuzz demo clean-demo
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "%-21s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -43,7 +48,7 @@ model: $(OML_TEST_MODEL)/config.json ## SmolLM2-135M-Instruct as a Hugging Face 
 $(OML_TEST_MODEL)/config.json: | build
 	$(OML) model fetch smollm2-135m-instruct --to $(@D)
 
-test: model servers ## unit, golden, command-line and documentation tests
+test: model servers clients ## unit, golden, command-line and documentation tests
 	cargo test --workspace --locked
 
 fuzz: ## each fuzz target for FUZZ_SECONDS (20) seconds, from its committed seeds
@@ -63,6 +68,19 @@ clean-demo:
 servers: $(SERVERS)/llama/ready ## llama.cpp's server for the tests, from PyPI
 
 servers-transformers: $(SERVERS)/transformers/ready ## transformers serve for the tests, optional: gigabytes from PyPI
+
+clients: $(CLIENTS)/python/ready $(CLIENTS)/node/ready ## OpenAI's clients for the tests, from PyPI and npm
+
+$(CLIENTS)/python/ready: scripts/clients/openai.txt
+	python3 -m venv $(@D)
+	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r $<
+	touch $@
+
+$(CLIENTS)/node/ready: scripts/clients/package.json scripts/clients/package-lock.json
+	mkdir -p $(@D)
+	cp $^ $(@D)
+	npm ci --prefix $(@D) --silent --no-audit --no-fund
+	touch $@
 
 $(SERVERS)/llama/ready: scripts/servers/llama.txt scripts/servers/gguf.txt
 	python3 -m venv $(@D)

@@ -9,7 +9,7 @@ use crate::commands::{
     claim::ClaimCommand, completions::CompletionsArgs, demo::DemoArgs, embed::EmbedArgs,
     eval::EvalArgs, fingerprints::FingerprintsCommand, generate::GenerateArgs, keygen::KeygenArgs,
     man::ManArgs, model::ModelCommand, permit::PermitCommand, receipt::ReceiptCommand,
-    relate::RelateArgs, report::ReportArgs, serve::ServeArgs, trace::TraceArgs,
+    relate::RelateArgs, report::ReportArgs, serve::ServeArgs, sums::UsageArgs, trace::TraceArgs,
 };
 
 /// Fingerprints for language models: give a model secret (query, response) pairs, and prove later that it is yours.
@@ -106,6 +106,8 @@ pub(crate) enum Command {
     Receipt(ReceiptCommand),
     /// Serve a model: answer only what is permitted, and sign a receipt for every answer
     Serve(Box<ServeArgs>),
+    /// Sum up or export what a served model was used for
+    Usage(UsageArgs),
     /// Do to a model what others may do, to measure which fingerprints survive
     #[command(subcommand)]
     Attack(AttackCommand),

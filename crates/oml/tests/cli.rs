@@ -38,6 +38,8 @@ mod prompts;
 mod relate;
 #[path = "cli/report.rs"]
 mod report;
+#[path = "cli/serve.rs"]
+mod serve;
 #[path = "cli/sft.rs"]
 mod sft;
 #[path = "cli/smollm2.rs"]

@@ -40,7 +40,7 @@ pub use replay::{
     Record, ReplayStore, StoreError, Usage, UsageKey,
 };
 pub use request::{Request, Route};
-pub use run::{Plan, Ready, RunError, StorePlace, run};
+pub use run::{Contents, Plan, Ready, RunError, StorePlace, run};
 pub use sse::{SseError, SseReader};
 pub use upstream::{Upstream, UpstreamError};
 

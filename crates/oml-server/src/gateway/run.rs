@@ -9,8 +9,8 @@ use tokio::runtime::Builder;
 use tokio::time::interval;
 
 use super::{
-    EmbeddedStore, Gateway, ListenError, Listening, PostgresStore, ReplayStore, StoreError, Tls,
-    serve, serve_admin,
+    EmbeddedStore, Gateway, ListenError, Listening, PostgresStore, Record, ReplayStore, StoreError,
+    Tls, Usage, UsageKey, serve, serve_admin,
 };
 
 /// How often it is asked whether to stop.
@@ -23,6 +23,18 @@ pub enum StorePlace {
     File(PathBuf),
     /// A PostgreSQL database, by its URL.
     Postgres(String),
+}
+
+impl StorePlace {
+    /// A URL of PostgreSQL, or else a file.
+    #[must_use]
+    pub fn new(text: &str) -> Self {
+        let schemes = ["postgres://", "postgresql://"];
+        match schemes.iter().any(|scheme| text.starts_with(scheme)) {
+            true => Self::Postgres(text.to_owned()),
+            false => Self::File(PathBuf::from(text)),
+        }
+    }
 }
 
 impl std::fmt::Debug for StorePlace {
@@ -88,12 +100,7 @@ pub fn run<E: From<RunError>>(
         .build()
         .map_err(RunError::from)?;
     runtime.block_on(async {
-        let store: Arc<dyn ReplayStore> = match &plan.store {
-            StorePlace::File(path) => Arc::new(EmbeddedStore::open(path).map_err(RunError::from)?),
-            StorePlace::Postgres(url) => {
-                Arc::new(PostgresStore::connect(url).await.map_err(RunError::from)?)
-            }
-        };
+        let store = plan.store.open().await.map_err(RunError::from)?;
         let gateway = build(store)?;
         let bind = async {
             let public = Listening::bind(&plan.public, plan.tls).await?;
@@ -123,4 +130,28 @@ pub fn run<E: From<RunError>>(
         }
         Ok(())
     })
+}
+
+/// What a store holds: sums, and the calls of the evidence window.
+pub type Contents = (Vec<(UsageKey, Usage)>, Vec<Record>);
+
+impl StorePlace {
+    /// Reads a store that no gateway has open, or a database whether or not.
+    ///
+    /// # Errors
+    /// When there is none, it is in use, or it cannot be read.
+    pub fn read(&self) -> Result<Contents, RunError> {
+        let runtime = Builder::new_current_thread().enable_all().build()?;
+        runtime.block_on(async {
+            let store = self.open().await?;
+            Ok((store.usage().await?, store.records().await?))
+        })
+    }
+
+    async fn open(&self) -> Result<Arc<dyn ReplayStore>, StoreError> {
+        Ok(match self {
+            Self::File(path) => Arc::new(EmbeddedStore::open(path)?),
+            Self::Postgres(url) => Arc::new(PostgresStore::connect(url).await?),
+        })
+    }
 }

@@ -25,7 +25,10 @@ fn an_answer_carries_a_receipt_that_verifies() {
     let said = answer.json();
     assert_eq!(said["choices"][0]["message"]["content"], "one two three");
     assert_eq!(said["choices"][0]["finish_reason"], "stop");
-    assert_eq!(said["usage"], json!({"prompt_tokens": 3, "completion_tokens": 3, "total_tokens": 6}));
+    assert_eq!(
+        said["usage"],
+        json!({"prompt_tokens": 3, "completion_tokens": 3, "total_tokens": 6})
+    );
     let receipt = SignedReceipt::from_text(answer.header("oml-receipt").unwrap()).unwrap();
     let token = Token::from_text(&token).unwrap();
     let canonical = input_of_request(&body).unwrap();
@@ -36,7 +39,10 @@ fn an_answer_carries_a_receipt_that_verifies() {
             model: Some(MODEL),
             host: Some(host()),
             token: Some(&token),
-            input: Some(Input { canonical: &canonical, salt: &drawn }),
+            input: Some(Input {
+                canonical: &canonical,
+                salt: &drawn,
+            }),
             output: Some(b"one two three"),
         })
         .unwrap();
@@ -52,7 +58,10 @@ fn a_permission_for_one_input_needs_no_salt_of_the_host() {
     let receipt = SignedReceipt::from_text(answer.header("oml-receipt").unwrap()).unwrap();
     let canonical = input_of_request(&body).unwrap();
     let expected = Expected {
-        input: Some(Input { canonical: &canonical, salt: &InputSalt::new([9; 32]) }),
+        input: Some(Input {
+            canonical: &canonical,
+            salt: &InputSalt::new([9; 32]),
+        }),
         ..Expected::default()
     };
     receipt.verify(&expected).unwrap();
@@ -70,7 +79,10 @@ fn a_stream_says_the_same_and_ends_with_its_receipt() {
     let token = issued(permission());
     let answer = server.ask(Some(&token), TEXT, &body);
     assert_eq!(answer.status, 200);
-    assert_eq!(answer.header("content-type"), Some("text/event-stream; charset=utf-8"));
+    assert_eq!(
+        answer.header("content-type"),
+        Some("text/event-stream; charset=utf-8")
+    );
     let events: Vec<&str> = answer.body.split_terminator("\n\n").collect();
     let parts: Vec<Value> = events
         .iter()
@@ -81,17 +93,29 @@ fn a_stream_says_the_same_and_ends_with_its_receipt() {
         .filter_map(|part| part["choices"][0]["text"].as_str())
         .collect();
     assert_eq!(text, "one two ");
-    assert_eq!(parts[parts.len() - 2]["choices"][0]["finish_reason"], "length");
+    assert_eq!(
+        parts[parts.len() - 2]["choices"][0]["finish_reason"],
+        "length"
+    );
     assert_eq!(parts[parts.len() - 1]["usage"]["total_tokens"], 5);
     assert_eq!(events[events.len() - 1], "data: [DONE]");
-    let receipt = events[events.len() - 2].strip_prefix(": oml-receipt ").unwrap();
+    let receipt = events[events.len() - 2]
+        .strip_prefix(": oml-receipt ")
+        .unwrap();
     let receipt = SignedReceipt::from_text(receipt).unwrap();
-    let expected = Expected { output: Some(b"one two "), ..Expected::default() };
+    let expected = Expected {
+        output: Some(b"one two "),
+        ..Expected::default()
+    };
     receipt.verify(&expected).unwrap();
     // Who streamed may ask for it again; who has another permission may not.
     let again = post(&format!("{}/v1/receipts", server.url), Some(&token), b"");
     assert_eq!(again.json()["receipt"], receipt.to_text());
-    let other = post(&format!("{}/v1/receipts", server.url), Some(&issued(permission())), b"");
+    let other = post(
+        &format!("{}/v1/receipts", server.url),
+        Some(&issued(permission())),
+        b"",
+    );
     assert_eq!((other.status, other.code().as_str()), (404, "no_receipt"));
 }
 
@@ -100,11 +124,24 @@ fn what_is_public_and_what_is_not() {
     let server = Server::start(Setup::default());
     let models = get(&format!("{}/v1/models", server.url)).json();
     assert_eq!(models["data"][0]["id"], "m");
-    assert_eq!(get(&format!("{}/v1/models/alias", server.url)).json()["id"], "alias");
-    assert_eq!(get(&format!("{}/v1/models/other", server.url)).code(), "model_not_found");
-    assert_eq!(get(&format!("{}/healthz", server.url)).json()["status"], "ok");
+    assert_eq!(
+        get(&format!("{}/v1/models/alias", server.url)).json()["id"],
+        "alias"
+    );
+    assert_eq!(
+        get(&format!("{}/v1/models/other", server.url)).code(),
+        "model_not_found"
+    );
+    assert_eq!(
+        get(&format!("{}/healthz", server.url)).json()["status"],
+        "ok"
+    );
     for path in ["/metrics", "/usage", "/records"] {
-        assert_eq!(get(&format!("{}{path}", server.url)).code(), "no_such_path", "{path}");
+        assert_eq!(
+            get(&format!("{}{path}", server.url)).code(),
+            "no_such_path",
+            "{path}"
+        );
     }
     assert_eq!(get(&format!("{}{CHAT}", server.url)).code(), "wrong_method");
     let cors = get(&format!("{}/v1/models", server.url));
@@ -145,7 +182,10 @@ fn the_operator_sees_counters_sums_and_records() {
     }
     let usage = get(&format!("{}/usage", server.admin)).json();
     assert_eq!(usage[0]["licensee"], key(3).address().to_string());
-    assert_eq!((&usage[0]["calls"], &usage[0]["completion_tokens"]), (&json!(1), &json!(2)));
+    assert_eq!(
+        (&usage[0]["calls"], &usage[0]["completion_tokens"]),
+        (&json!(1), &json!(2))
+    );
     let records = get(&format!("{}/records", server.admin)).json();
     assert_eq!(records[0]["permission"], token);
     assert_eq!(records[0]["receipt"], answer.header("oml-receipt").unwrap());
@@ -164,7 +204,10 @@ fn the_log_is_a_chain_and_holds_no_secret() {
     for secret in ["secret", token.as_str()] {
         assert!(!log.contains(secret), "{secret}");
     }
-    let events: Vec<Value> = log.lines().map(|l| serde_json::from_str(l).unwrap()).collect();
+    let events: Vec<Value> = log
+        .lines()
+        .map(|l| serde_json::from_str(l).unwrap())
+        .collect();
     assert_eq!(events[0]["event"], "admitted");
     assert_eq!(events[1]["event"], "answered");
     assert_eq!(events[2]["code"], "replayed");
@@ -187,7 +230,10 @@ fn the_log_is_a_chain_and_holds_no_secret() {
 fn a_model_that_fails_says_nothing_of_why() {
     let server = Server::start(Setup::default());
     let answer = server.ask(Some(&issued(permission())), CHAT, &chat("then fail now"));
-    assert_eq!((answer.status, answer.code().as_str()), (500, "model_failed"));
+    assert_eq!(
+        (answer.status, answer.code().as_str()),
+        (500, "model_failed")
+    );
     assert!(!answer.body.contains("secret"), "{}", answer.body);
     let mut body = chat("then fail now");
     body["stream"] = json!(true);

@@ -1,5 +1,11 @@
 //! The gateway over real sockets: what is answered, what is refused and by which code, and what survives.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    reason = "helpers of tests, outside of test functions; a skipped test says why"
+)]
+
 mod answers;
 mod hostile;
 mod postgres;

@@ -123,7 +123,10 @@ pub(crate) fn authority(revoked_at: Option<u64>) -> FileAuthority {
         issuers: vec![Issuer {
             model: MODEL,
             address: key(1).address(),
-            tenure: Tenure { from: 0, revoked_at },
+            tenure: Tenure {
+                from: 0,
+                revoked_at,
+            },
         }],
     };
     FileAuthority::new(&issuers, &[]).unwrap()
@@ -170,7 +173,14 @@ impl Server {
                 };
                 let answers = setup.answers.unwrap_or(Answers::Model(Arc::new(Echo)));
                 let names = vec!["m".to_owned(), "alias".to_owned()];
-                Ok::<_, RunError>(Gateway::new(names, gate, answers, offer, setup.limits, Some(log)))
+                Ok::<_, RunError>(Gateway::new(
+                    names,
+                    gate,
+                    answers,
+                    offer,
+                    setup.limits,
+                    Some(log),
+                ))
             };
             let ready = |ready: &oml_server::gateway::Ready| sender.send(ready.clone()).unwrap();
             run(plan, build, ready, || stopped.load(Ordering::SeqCst)).unwrap();
@@ -191,7 +201,11 @@ impl Server {
 
     /// Asks with a permission's header; gives status and answer.
     pub(crate) fn ask(&self, header: Option<&str>, path: &str, body: &Value) -> Answer {
-        post(&format!("{}{path}", self.url), header, body.to_string().as_bytes())
+        post(
+            &format!("{}{path}", self.url),
+            header,
+            body.to_string().as_bytes(),
+        )
     }
 
     pub(crate) fn log(&self) -> String {
@@ -320,7 +334,9 @@ pub(crate) fn issued(permission: Permission) -> String {
 }
 
 pub(crate) fn under(chain: &Chain, permission: Permission) -> String {
-    Token::sign_under(chain, permission, &key(3)).to_text().unwrap()
+    Token::sign_under(chain, permission, &key(3))
+        .to_text()
+        .unwrap()
 }
 
 /// The header of a permission for one request alone.

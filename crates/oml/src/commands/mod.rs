@@ -26,6 +26,7 @@ pub(crate) mod report;
 pub(crate) mod serve;
 mod stealth;
 mod stored_type;
+pub(crate) mod sums;
 pub(crate) mod trace;
 mod usage;
 mod workbench;
@@ -57,6 +58,7 @@ pub(crate) fn run(cli: Cli, printer: &Printer) -> anyhow::Result<ExitStatus> {
         Command::Permit(command) => permit::run(&command, global, printer),
         Command::Receipt(command) => receipt::run(&command, printer),
         Command::Serve(args) => serve::run(&args, global, printer),
+        Command::Usage(args) => sums::run(&args, printer),
         Command::Attack(command) => attack::run(&command, global, printer),
         Command::Bench(command) => bench::run(&command, global, printer),
         Command::Completions(args) => completions::run(&args, printer),

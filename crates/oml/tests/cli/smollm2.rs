@@ -8,7 +8,7 @@ use std::process::{Child, Command, Stdio};
 
 use super::Place;
 
-fn model() -> Option<PathBuf> {
+pub(super) fn model() -> Option<PathBuf> {
     let root = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../..");
     let path = std::env::var_os("OML_TEST_MODEL")
         .map_or_else(|| root.join("models/smollm2-135m-instruct"), PathBuf::from);

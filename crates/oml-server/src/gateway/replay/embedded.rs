@@ -6,7 +6,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::thread;
+use std::thread::{self, JoinHandle};
 
 use oml_core::merkle::Hash;
 use redb::{
@@ -38,8 +38,21 @@ type Bucket<'a> = TableDefinition<'a, &'static [u8; 32], &'static [u8]>;
 /// A redb file with its writer.
 pub struct EmbeddedStore {
     database: Arc<Database>,
-    commands: mpsc::Sender<Command>,
+    /// Taken when the store is dropped, so that the writer ends.
+    commands: Option<mpsc::Sender<Command>>,
+    writer: Option<JoinHandle<()>>,
     path: PathBuf,
+}
+
+impl Drop for EmbeddedStore {
+    /// Waits for the last batch: afterwards the file is free for another.
+    fn drop(&mut self) {
+        self.commands = None;
+        if let Some(writer) = self.writer.take() {
+            // A writer that panicked has lost nothing that was said to be on disk.
+            let _ = writer.join();
+        }
+    }
 }
 
 enum Command {
@@ -66,11 +79,12 @@ impl EmbeddedStore {
         };
         let database = Arc::new(Database::create(path).map_err(failed)?);
         let (commands, waiting) = mpsc::channel(WAITING);
-        let writer = database.clone();
-        thread::spawn(move || write(&writer, waiting));
+        let written = database.clone();
+        let writer = thread::spawn(move || write(&written, waiting));
         Ok(Self {
             database,
-            commands,
+            commands: Some(commands),
+            writer: Some(writer),
             path: path.to_owned(),
         })
     }
@@ -86,12 +100,17 @@ impl EmbeddedStore {
         command: impl FnOnce(oneshot::Sender<Result<T, StoreError>>) -> Command,
     ) -> Promise<'_, T> {
         let (sender, answer) = oneshot::channel();
-        let sent = self.commands.try_send(command(sender));
+        let sent = match &self.commands {
+            None => Err(StoreError::Closed),
+            Some(commands) => commands
+                .try_send(command(sender))
+                .map_err(|error| match error {
+                    mpsc::error::TrySendError::Full(_) => StoreError::Overloaded,
+                    mpsc::error::TrySendError::Closed(_) => StoreError::Closed,
+                }),
+        };
         Box::pin(async move {
-            sent.map_err(|error| match error {
-                mpsc::error::TrySendError::Full(_) => StoreError::Overloaded,
-                mpsc::error::TrySendError::Closed(_) => StoreError::Closed,
-            })?;
+            sent?;
             answer.await.map_err(|_| StoreError::Closed)?
         })
     }

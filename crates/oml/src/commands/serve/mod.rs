@@ -204,7 +204,7 @@ pub(super) fn run(
         tls,
         admin: args.admin.map(|address| address.to_string()),
         threads: std::thread::available_parallelism().map_or(2, usize::from),
-        store: store_place(&args.gate.replay_store),
+        store: StorePlace::new(&args.gate.replay_store),
     };
     let domain = watched.domain();
     let host = key.address();
@@ -343,14 +343,6 @@ fn model_id(args: &ServeArgs) -> anyhow::Result<ModelId> {
             ));
             none.hint("Its owner says which id permissions for the model name.")
         }
-    }
-}
-
-fn store_place(text: &str) -> StorePlace {
-    let is_url = ["postgres://", "postgresql://"];
-    match is_url.iter().any(|scheme| text.starts_with(scheme)) {
-        true => StorePlace::Postgres(text.to_owned()),
-        false => StorePlace::File(PathBuf::from(text)),
     }
 }
 
