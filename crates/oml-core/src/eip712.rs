@@ -34,6 +34,12 @@ pub trait Typed {
 
     /// The words of the fields, in the order of [`Typed::TYPE`].
     fn words(&self) -> Vec<Hash>;
+
+    /// keccak256 of [`Typed::TYPE`]; types that are hashed all the time keep it.
+    #[must_use]
+    fn type_hash() -> Hash {
+        text(Self::TYPE)
+    }
 }
 
 impl Domain {
@@ -56,20 +62,26 @@ impl Domain {
             fields.push_str(",address verifyingContract");
             words.push(address(contract));
         }
-        hash_words(&format!("EIP712Domain({fields})"), &words)
+        hash_words(&text(&format!("EIP712Domain({fields})")), &words)
     }
 
     /// The 32 bytes that are signed for `value`.
     #[must_use]
     pub fn digest<T: Typed>(&self, value: &T) -> Hash {
-        keccak256(&[&[0x19, 0x01], &self.separator(), &hash_struct(value)])
+        digest_under(&self.separator(), value)
     }
+}
+
+/// As [`Domain::digest`], for several values under one domain separator.
+#[must_use]
+pub fn digest_under<T: Typed>(separator: &Hash, value: &T) -> Hash {
+    keccak256(&[&[0x19, 0x01], separator, &hash_struct(value)])
 }
 
 /// `hashStruct` of a value.
 #[must_use]
 pub fn hash_struct<T: Typed>(value: &T) -> Hash {
-    hash_words(T::TYPE, &value.words())
+    hash_words(&T::type_hash(), &value.words())
 }
 
 /// The word of a `string`.
@@ -108,6 +120,6 @@ pub fn address(address: &Address) -> Hash {
     word
 }
 
-fn hash_words(type_of: &str, words: &[Hash]) -> Hash {
-    keccak256(&[&text(type_of), words.as_flattened()])
+fn hash_words(type_hash: &Hash, words: &[Hash]) -> Hash {
+    keccak256(&[type_hash, words.as_flattened()])
 }

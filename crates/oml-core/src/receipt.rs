@@ -10,7 +10,9 @@
 //! A receipt counts where its signer is the host that it names. It defends the host with the permission under which it answered:
 //! same model, host and input, and issued within the permission's life.
 
-use crate::eip712::{Domain, Typed, address, uint};
+use std::sync::OnceLock;
+
+use crate::eip712::{Domain, Typed, address, text, uint};
 use crate::merkle::{Hash, keccak256};
 use crate::permission::wire::{self, Reader};
 use crate::permission::{Input, ModelId, NONE, PermissionId, TextError, Token, input_hash};
@@ -51,6 +53,11 @@ impl Typed for InferenceReceipt {
             self.permission_id,
             uint(self.issued_at),
         ]
+    }
+
+    fn type_hash() -> Hash {
+        static KEPT: OnceLock<Hash> = OnceLock::new();
+        *KEPT.get_or_init(|| text(Self::TYPE))
     }
 }
 

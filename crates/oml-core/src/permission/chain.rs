@@ -6,7 +6,8 @@
 
 use super::wire::{self, Reader, TextError};
 use super::{GrantId, NONE, Part, Refusal, SignedGrant};
-use crate::eip712::Domain;
+use crate::eip712::{Domain, digest_under};
+use crate::merkle::Hash;
 
 /// Most grants from an issuer to a permission.
 pub const MAX_GRANTS: usize = 4;
@@ -56,12 +57,12 @@ impl Chain {
     /// # Errors
     /// The first grant that is not under the one before it, or allows more.
     pub fn check(&self) -> Result<Vec<GrantId>, Refusal> {
-        check(&self.domain, &self.grants)
+        check(&self.domain.separator(), &self.grants)
     }
 }
 
-/// As [`Chain::check`], for grants of any number.
-pub(super) fn check(domain: &Domain, grants: &[SignedGrant]) -> Result<Vec<GrantId>, Refusal> {
+/// As [`Chain::check`], for grants of any number, under the separator of their domain.
+pub(super) fn check(separator: &Hash, grants: &[SignedGrant]) -> Result<Vec<GrantId>, Refusal> {
     if grants.len() > MAX_GRANTS {
         return Err(Refusal::TooManyGrants { got: grants.len() });
     }
@@ -84,7 +85,7 @@ pub(super) fn check(domain: &Domain, grants: &[SignedGrant]) -> Result<Vec<Grant
             grant.narrows(&above.grant)?;
             scope.narrows(&above.scope)?;
         }
-        ids.push(grant.id(domain));
+        ids.push(digest_under(separator, grant));
         above = Some(signed);
     }
     Ok(ids)

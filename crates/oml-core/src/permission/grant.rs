@@ -9,8 +9,10 @@
 //! id         the digest that is signed
 //! ```
 
+use std::sync::OnceLock;
+
 use super::{ModelId, Refusal, Scope};
-use crate::eip712::{Domain, Typed, address, uint, uint128};
+use crate::eip712::{Domain, Typed, address, text, uint, uint128};
 use crate::merkle::Hash;
 use crate::signing::{Address, Signature, SigningKey};
 
@@ -67,6 +69,11 @@ impl Typed for Grant {
             uint(self.not_after),
             uint128(self.nonce),
         ]
+    }
+
+    fn type_hash() -> Hash {
+        static KEPT: OnceLock<Hash> = OnceLock::new();
+        *KEPT.get_or_init(|| text(Self::TYPE))
     }
 }
 

@@ -10,8 +10,10 @@
 //! id          the digest that is signed
 //! ```
 
+use std::sync::OnceLock;
+
 use super::ModelId;
-use crate::eip712::{Domain, Typed, address, uint, uint128};
+use crate::eip712::{Domain, Typed, address, text, uint, uint128};
 use crate::merkle::Hash;
 use crate::signing::Address;
 
@@ -57,6 +59,11 @@ impl Typed for Permission {
             uint(self.issued_at),
             uint(self.deadline),
         ]
+    }
+
+    fn type_hash() -> Hash {
+        static KEPT: OnceLock<Hash> = OnceLock::new();
+        *KEPT.get_or_init(|| text(Self::TYPE))
     }
 }
 

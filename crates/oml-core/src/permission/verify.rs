@@ -14,6 +14,7 @@ use super::{
     Authority, GrantCache, GrantId, InputSalt, ModelId, NONE, Part, PermissionId, Refusal, Replay,
     SignedGrant, Tenure, Token, UNLIMITED_CALLS, UNLIMITED_SPEND, input_hash,
 };
+use crate::eip712::digest_under;
 use crate::merkle::Hash;
 use crate::signing::{Address, Signature};
 
@@ -117,9 +118,10 @@ impl Token {
         self.check_view(call, authority)?;
         self.check_place_and_time(call)?;
         self.check_input(call)?;
-        let ids = self.check()?;
+        let separator = self.domain.separator();
+        let ids = self.check_under(&separator)?;
         self.check_scope(call)?;
-        let id = self.id();
+        let id = digest_under(&separator, &self.permission);
         let signers = self.check_signatures(&id, &ids, cache)?;
         let issuer = self.check_issuer(&signers, call, authority)?;
         self.check_revocations(&id, &ids, call, authority)?;
@@ -224,8 +226,12 @@ impl Token {
     /// # Errors
     /// The first grant that is not under the one before it or allows more, or what the permission says beyond its grant.
     pub fn check(&self) -> Result<Vec<GrantId>, Refusal> {
+        self.check_under(&self.domain.separator())
+    }
+
+    fn check_under(&self, separator: &Hash) -> Result<Vec<GrantId>, Refusal> {
         let permission = &self.permission;
-        let ids = chain::check(&self.domain, &self.grants)?;
+        let ids = chain::check(separator, &self.grants)?;
         if permission.grant != ids.last().copied().unwrap_or(NONE) {
             let part = Part::Permission;
             return Err(Refusal::BrokenChain { part });

@@ -191,6 +191,15 @@ fn every_command_has_a_man_page() {
     pages/oml-fingerprints-open.1
     pages/oml-fingerprints-verify-opening.1
     pages/oml-fingerprints-status.1
+    pages/oml-permit.1
+    pages/oml-permit-grant.1
+    pages/oml-permit-attenuate.1
+    pages/oml-permit-issue.1
+    pages/oml-permit-inspect.1
+    pages/oml-permit-verify.1
+    pages/oml-permit-revoke.1
+    pages/oml-receipt.1
+    pages/oml-receipt-verify.1
     pages/oml-attack.1
     pages/oml-attack-merge.1
     pages/oml-attack-sft.1

@@ -290,6 +290,22 @@ fn a_delegate_passes_on_less_and_not_more() {
         "permit issue --key agent.json --grant inner.txt --inputs request.json --deadline 31d",
     );
     assert!(error.ends_with("(wider_time)"), "{error}");
+    for (flags, flag) in [
+        ("--chain-id 1", "--chain-id"),
+        ("--contract @host", "--contract"),
+        (
+            "--model-id 0x0404040404040404040404040404040404040404040404040404040404040404",
+            "--model-id",
+        ),
+    ] {
+        let error = refused(&format!(
+            "permit issue --key agent.json --grant inner.txt --inputs request.json {flags}"
+        ));
+        assert!(
+            error.starts_with(&format!("error: {flag}: expected ")),
+            "{error}"
+        );
+    }
     insta::assert_snapshot!(market.run("permit issue --key licensee.json --grant inner.txt --inputs request.json"), @"
     exit: 2
     --- stdout

@@ -177,14 +177,16 @@ impl IssueArgs {
         let grant = chain
             .and_then(|chain| chain.grants.last())
             .map(|signed| &signed.grant);
-        let named = self.model.id()?;
         let model = match grant {
             Some(grant) => grant.model,
             None => self.model.required()?,
         };
         // A folder may come from the settings for other commands; an id is meant for this one.
-        if self.model.model_id.is_some() && named != Some(model) {
+        if self.model.model_id.is_some_and(|named| named != model) {
             bail!("--model-id: expected {model} as in the grant, got another");
+        }
+        if let Some(chain) = chain {
+            self.domain.agree(&chain.domain)?;
         }
         let licensee = self.licensee.or(grant.map(|grant| grant.licensee));
         let licensee = licensee

@@ -157,6 +157,17 @@ impl DomainArgs {
             verifying_contract: self.contract,
         }
     }
+
+    /// Fails where flags name a chain or contract other than those of a file.
+    fn agree(&self, domain: &Domain) -> anyhow::Result<()> {
+        let chain_id = self.chain_id.is_none() || self.chain_id == domain.chain_id;
+        let contract = self.contract.is_none() || self.contract == domain.verifying_contract;
+        if !chain_id || !contract {
+            let flag = if chain_id { "--contract" } else { "--chain-id" };
+            bail!("{flag}: expected that of the file which is signed under, got another");
+        }
+        Ok(())
+    }
 }
 
 /// Where a grant goes.

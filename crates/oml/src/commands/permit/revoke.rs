@@ -66,6 +66,7 @@ pub(super) fn run(args: &RevokeArgs, printer: &Printer) -> anyhow::Result<ExitSt
                 signed.list.model
             );
         }
+        args.domain.agree(&signed.domain)?;
         (signed.domain, signed.list)
     } else {
         (
