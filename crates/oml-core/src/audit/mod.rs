@@ -26,4 +26,4 @@ pub use progress::{Due, Progress, ProgressError, Request};
 pub use replay::{Known, ReplayError, replay};
 pub use terms::{MAX_DECOYS, MAX_TOKENS, MAX_WRAPS, Suspect, Terms, TermsError};
 pub use transcript::{Answer, Ask, Entry, Event, Put};
-pub use verdict::{Conclusion, Step, Verdict};
+pub use verdict::{Conclusion, Course, Step, Verdict};

@@ -50,7 +50,7 @@ pub(crate) struct EndpointArgs {
     attempts: u32,
     /// Requests that leave in a minute at most [default: no limit]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
-    per_minute: Option<u32>,
+    pub(super) per_minute: Option<u32>,
     /// Requests under way at the same time
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=256))]
     pub(super) concurrency: u16,

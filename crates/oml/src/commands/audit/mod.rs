@@ -2,6 +2,7 @@
 
 pub(super) mod controls;
 mod decoys;
+mod desk;
 mod endpoint_args;
 mod journal;
 mod output;
