@@ -182,6 +182,45 @@ fn an_endpoint_is_convicted_and_the_pairs_it_saw_are_spent() {
 }
 
 #[test]
+fn log_probabilities_describe_hits_and_prove_nothing() {
+    let place = tiny::place();
+    let endpoint = Endpoint::start(&place, |_, said| {
+        // The response has one token, which the endpoint is sure of; it is not of any other.
+        let ln = if said == " nothing" { -1.0 } else { -0.01 };
+        let body = json!({"choices": [{"text": format!("{said} so"), "logprobs": {
+            "tokens": [said, " so"], "token_logprobs": [ln, -3.0], "top_logprobs": null}}]});
+        http("200 OK", &body.to_string())
+    });
+    let (code, found, said) = out(&place, &endpoint.line("a.jsonl"));
+    assert_eq!(code, Some(0), "{said}");
+    let confidence = &found["confidence"];
+    let near = |field: &str, ln: f64| {
+        let got = confidence[field].as_f64().unwrap();
+        assert!((got - ln.exp()).abs() < 1e-9, "{field}: {found}");
+    };
+    assert_eq!(confidence["hits"], found["hits"]);
+    assert_eq!(confidence["decoys"], found["decoys"]);
+    near("response_probability", -0.01);
+    near("decoy_probability", -1.0);
+    fs::write(place.path("a.json"), found.to_string()).unwrap();
+    place.ok("report a.json --out a.md");
+    let report = fs::read_to_string(place.path("a.md")).unwrap();
+    assert!(report.contains("it is no part of the e-value"), "{report}");
+    // Without them, and where the rule does not say where a response stands, nothing is said.
+    for (endpoint, flags) in [
+        (&Endpoint::start(&place, marked), ""),
+        (&endpoint, "--match contains"),
+    ] {
+        let line = format!(
+            "{} {flags}",
+            endpoint.line(&format!("b{}.jsonl", flags.len()))
+        );
+        let (_, other, said) = out(&place, &line);
+        assert_eq!(other["confidence"], Value::Null, "{flags}: {other} {said}");
+    }
+}
+
+#[test]
 fn an_innocent_endpoint_is_not_convicted() {
     let place = tiny::place();
     let endpoint = Endpoint::start(&place, innocent);

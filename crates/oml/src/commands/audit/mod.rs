@@ -1,5 +1,6 @@
 //! `oml audit`: asks a suspect through its text alone, writes everything down, and stops when the evidence suffices.
 
+mod confidence;
 pub(super) mod controls;
 mod decoys;
 mod desk;
@@ -25,6 +26,7 @@ use oml_model::engine::Engine;
 use oml_model::tokenizer::TextTokenizer;
 
 use self::decoys::Decoys;
+use self::desk::Pairs;
 use self::endpoint_args::EndpointArgs;
 use self::journal::Journal;
 use self::output::Output;
@@ -147,11 +149,17 @@ pub(super) fn run(
     let verdict = Verdict::of(&transcript.terms, &progress);
     let output = Output::new(
         &args.out,
+    let confidence = confidence::measure(
+        transcript,
+        &progress,
+        &Pairs::new(&asked),
+        asked.set().header().response_length,
+    );
         transcript,
         &verdict,
         asked.set().header().strategy.candidates() as u64,
         &controls,
-        stealth,
+        (stealth, confidence),
         started.elapsed().as_secs_f64(),
     );
     printer.result(&output, &output)?;
