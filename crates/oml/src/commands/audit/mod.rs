@@ -36,7 +36,7 @@ use super::asked::{self, Asked, AskedArgs};
 use super::copies::CopyArgs;
 use super::prompts::PromptList;
 use super::stealth::Stealth;
-use super::workbench;
+use super::workbench::{self, BaseArgs};
 use crate::cli::{GlobalArgs, probability};
 use crate::error::{ExitStatus, WithHint as _};
 use crate::eval::Text;
@@ -54,9 +54,11 @@ pub(crate) struct AuditArgs {
     /// Live endpoint to ask: the URL of an OpenAI-compatible server or of Ollama
     #[arg(long, value_name = "URL", conflicts_with = "suspect")]
     endpoint: Option<String>,
-    /// Model to ask in the same way: a Hugging Face folder or a GGUF file
+    /// Model to ask in the same way: a Hugging Face folder, a GGUF file or a PEFT adapter's folder
     #[arg(long, value_name = "DIR")]
     suspect: Option<PathBuf>,
+    #[command(flatten)]
+    base: BaseArgs,
     #[command(flatten)]
     asked: AskedArgs,
     #[command(flatten)]
@@ -147,14 +149,14 @@ pub(super) fn run(
     stopped.hint("Go on with the same command and --resume: nothing is asked twice.")?;
     let transcript = journal.transcript();
     let verdict = Verdict::of(&transcript.terms, &progress);
-    let output = Output::new(
-        &args.out,
     let confidence = confidence::measure(
         transcript,
         &progress,
         &Pairs::new(&asked),
         asked.set().header().response_length,
     );
+    let output = Output::new(
+        &args.out,
         transcript,
         &verdict,
         asked.set().header().strategy.candidates() as u64,
@@ -180,8 +182,14 @@ struct Prepared {
 impl AuditArgs {
     fn open(&self, engine: &Engine, printer: &Printer) -> anyhow::Result<Suspect> {
         match (&self.endpoint, &self.suspect) {
-            (Some(url), _) => Suspect::endpoint(url, &self.reach),
-            (None, Some(path)) => Suspect::local(engine, path, printer),
+            (Some(url), _) => {
+                ensure!(
+                    self.base.base.is_none(),
+                    "--base: expected --suspect with an adapter, got --endpoint"
+                );
+                Suspect::endpoint(url, &self.reach)
+            }
+            (None, Some(path)) => Suspect::local(engine, path, &self.base, printer),
             (None, None) => {
                 let nobody: anyhow::Result<Suspect> =
                     Err(anyhow!("--endpoint or --suspect: expected one, got none"));

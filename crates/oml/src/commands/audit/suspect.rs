@@ -15,7 +15,7 @@ use oml_server::endpoint::{Asker, Attempt, Question};
 
 use super::desk::Desk;
 use super::endpoint_args::EndpointArgs;
-use crate::commands::workbench::{self, Opened};
+use crate::commands::workbench::{self, BaseArgs, Opened};
 use crate::printer::Printer;
 use crate::{interrupt, random};
 
@@ -61,10 +61,14 @@ impl Suspect {
     ///
     /// # Errors
     /// Whatever is wrong with them.
-    pub(super) fn local(engine: &Engine, path: &Path, printer: &Printer) -> anyhow::Result<Self> {
-        Ok(Self::Local(Box::new(workbench::open(
-            engine, path, printer,
-        )?)))
+    pub(super) fn local(
+        engine: &Engine,
+        path: &Path,
+        base: &BaseArgs,
+        printer: &Printer,
+    ) -> anyhow::Result<Self> {
+        let opened = workbench::open_suspect(engine, path, base, printer)?;
+        Ok(Self::Local(Box::new(opened)))
     }
 
     /// As the terms name it.

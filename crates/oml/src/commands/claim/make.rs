@@ -215,6 +215,7 @@ impl MakeArgs {
                 controls.push(again::control(
                     path,
                     &transcript.terms,
+                    None,
                     &pairs,
                     &engine,
                     printer,

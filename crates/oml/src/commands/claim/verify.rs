@@ -49,7 +49,7 @@ pub(crate) struct VerifyArgs {
     /// The owner's response to it
     #[arg(long, value_name = "FILE", requires = "challenge")]
     response: Option<PathBuf>,
-    /// Base model that the set was made on, to see that its strategy gives the opened responses
+    /// Base model that the set was made on, to see that its strategy gives the opened responses; a suspect that is an adapter stands on it
     #[arg(long, value_name = "DIR")]
     base: Option<PathBuf>,
     /// A model that never saw the fingerprints, to be asked the opened pairs (repeatable)
@@ -168,6 +168,7 @@ impl VerifyArgs {
                 path, bundle, &pairs, &engine, printer,
             )?);
         }
+            let base = self.base.as_deref();
         Ok(())
     }
 }
