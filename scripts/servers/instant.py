@@ -3,6 +3,8 @@
     python scripts/servers/instant.py        # prints its address, serves until its standard input ends
 """
 
+from __future__ import annotations
+
 import json
 import socket
 import sys
@@ -12,7 +14,7 @@ ANSWER = json.dumps({"model": "none", "choices": [{"text": " nothing at all here
 WHOLE = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n" % len(ANSWER) + ANSWER
 
 
-def serve(connection):
+def serve(connection: socket.socket) -> None:
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     received = b""
     while True:
@@ -30,13 +32,13 @@ def serve(connection):
         connection.sendall(WHOLE)
 
 
-def accept(listener):
+def accept(listener: socket.socket) -> None:
     while True:
         connection, _ = listener.accept()
         threading.Thread(target=serve, args=(connection,), daemon=True).start()
 
 
-def main():
+def main() -> None:
     listener = socket.create_server(("127.0.0.1", 0))
     threading.Thread(target=accept, args=(listener,), daemon=True).start()
     print(f"listening http://127.0.0.1:{listener.getsockname()[1]}", flush=True)

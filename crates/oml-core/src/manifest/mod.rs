@@ -14,6 +14,7 @@ mod error;
 mod field;
 pub mod fingerprint_file;
 pub mod instructions_file;
+pub mod ledger_proof_file;
 pub mod locked_owner_file;
 mod loose;
 pub mod model_manifest;
@@ -69,7 +70,7 @@ fn lines<T: Serialize>(
 }
 
 /// What files call themselves. Nothing else that a file says it is gets shown.
-const FORMATS: [&str; 17] = [
+const FORMATS: [&str; 18] = [
     "oml-owner",
     "oml-owner-locked",
     "oml-fingerprints",
@@ -87,6 +88,7 @@ const FORMATS: [&str; 17] = [
     "oml-observed",
     "oml-partial",
     "oml-partial-set",
+    "oml-ledger-proof",
 ];
 
 /// The kind of a file: what its first two fields say and how large it may be.

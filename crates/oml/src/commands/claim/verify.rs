@@ -40,6 +40,9 @@ pub(crate) struct VerifyArgs {
     /// Id of the git commit, as it was known to others at its time
     #[arg(long, value_name = "ID", value_parser = commit)]
     commit: Option<String>,
+    /// Hash of the block that holds the root's transaction, as a node or an explorer of its chain shows it
+    #[arg(long, value_name = "0x…", value_parser = root)]
+    block_hash: Option<Hash>,
     /// When the suspect was first there: YYYY-MM-DD, or YYYY-MM-DDThh:mm:ssZ
     #[arg(long, value_name = "TIME", value_parser = time)]
     released: Option<u64>,
@@ -80,6 +83,7 @@ pub(super) fn run(
         owner: args.owner_address,
         authorities: authorities.as_ref(),
         commit: args.commit.as_deref(),
+        block: args.block_hash,
         released: args.released,
         tokenizer: tokenizer.as_ref().map(|own| own as &dyn Tokenizer),
     };
@@ -164,11 +168,11 @@ impl VerifyArgs {
         }
         if let Some(path) = &self.suspect {
             let pairs: Vec<Opened> = bundle.opened.iter().chain(&more).cloned().collect();
+            let base = self.base.as_deref();
             checks.push(again::check_suspect(
-                path, bundle, &pairs, &engine, printer,
+                path, base, bundle, &pairs, &engine, printer,
             )?);
         }
-            let base = self.base.as_deref();
         Ok(())
     }
 }
