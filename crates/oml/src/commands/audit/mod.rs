@@ -17,6 +17,7 @@ use anyhow::{Context as _, anyhow, ensure};
 use clap::Args;
 use oml_core::audit::{self, MAX_DECOYS, MAX_TOKENS, Mode, Rule, Terms, Verdict};
 use oml_core::bundle::ControlResult;
+use oml_core::claim::queries_to_claim;
 use oml_core::prompt::{Prompt, Template};
 use oml_core::strategy::Strategy;
 use oml_core::strategy::perplexity::{Benign, MAX_LENGTH};
@@ -280,7 +281,8 @@ impl AuditArgs {
         )?;
         let counts: Vec<_> = controls.iter().map(ControlResult::control).collect();
         let null = audit::null(set, &counts, wraps.len(), rule.mode)?;
-        if audit_is_hopeless(null.rate, most as u64, self.alpha / f64::from(self.among)) {
+        let alpha = self.alpha / f64::from(self.among);
+        if queries_to_claim(most as u64, null.rate, alpha).is_none() {
             let why = match set.header().strategy {
                 Strategy::Imported => "its pairs were imported",
                 _ => "no control bounds the null rate better",
@@ -306,7 +308,7 @@ impl AuditArgs {
             decoys: self.decoys,
             decoy_basis: decoys.basis.clone(),
             null,
-            alpha: self.alpha / f64::from(self.among),
+            alpha,
             least_recall: self.least_recall,
             futility: self.futility,
         };
@@ -349,11 +351,6 @@ impl AuditArgs {
             stealth: None,
         })
     }
-}
-
-/// Whether not even a hit for each query would suffice.
-fn audit_is_hopeless(null: f64, most: u64, alpha: f64) -> bool {
-    oml_core::claim::hits_to_claim(most, null, alpha).is_none()
 }
 
 /// Reads the number of decoys.

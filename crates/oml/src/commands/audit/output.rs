@@ -6,7 +6,7 @@ use std::path::Path;
 
 use oml_core::audit::{Conclusion, Confidence, Suspect, Verdict};
 use oml_core::bundle::ControlResult;
-use oml_core::claim::{Share, hits_to_claim, paper_bound};
+use oml_core::claim::{Share, paper_bound, queries_to_claim};
 use oml_core::manifest::hex;
 use oml_core::manifest::transcript_file::Transcript;
 use serde::Serialize;
@@ -126,8 +126,7 @@ impl Output {
             asked: share.trials,
             hits: share.hits,
         };
-        let fewest =
-            (1..=terms.most).find(|&n| hits_to_claim(n, terms.null.rate, terms.alpha).is_some());
+        let fewest = queries_to_claim(terms.most, terms.null.rate, terms.alpha);
         Self {
             suspect,
             model,
