@@ -20,7 +20,9 @@ fuzz_target!(|bytes: &[u8]| {
         assert!(bytes.starts_with(commit.id.as_bytes()));
     }
     let mut words = LINE.split_whitespace().skip(2).step_by(2);
-    let root = words.next().and_then(|word| parse_hash(word.strip_prefix("0x")?));
+    let root = words
+        .next()
+        .and_then(|word| parse_hash(word.strip_prefix("0x")?));
     let owner = words.next().and_then(|word| word.parse().ok());
     let (root, owner) = root.zip(owner).expect("the golden is a line");
     if ledger::verify(bytes, &root, &owner).is_ok() {
