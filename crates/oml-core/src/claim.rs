@@ -15,7 +15,7 @@ mod holm;
 
 use statrs::function::factorial::ln_binomial;
 
-pub use e_value::{hits_to_claim, ln_e_value, ln_futility};
+pub use e_value::{hits_to_claim, ln_e_value, ln_futility, queries_to_claim};
 pub use fisher::{Share, ln_fisher};
 pub use holm::ln_holm;
 

@@ -5,6 +5,7 @@
 //! positioned reads (several threads may), and arrive as f32 under Hugging Face's names and in its layout. Files are
 //! never mapped: one that is cut short while it is read gives an error, not a signal.
 
+mod adapted;
 mod adapter;
 mod dequantise;
 mod digest;
@@ -29,6 +30,7 @@ use crate::tokenizer::{TextTokenizer, TokenizerFiles};
 use dequantise::dequantise;
 use gguf::RopeFactors;
 
+pub use adapted::is_adapter;
 pub use adapter::write_adapter;
 pub use dtype::DType;
 pub use error::CheckpointError;
@@ -93,6 +95,8 @@ pub struct Checkpoint {
     by_name: HashMap<String, usize>,
     /// The tokenizer's and generation's files as a Hugging Face folder has them.
     companions: Vec<(String, Vec<u8>)>,
+    /// What is added to the weights as they are read.
+    adapter: Option<adapted::Adapter>,
 }
 
 impl Checkpoint {
@@ -109,7 +113,10 @@ impl Checkpoint {
             }
             return Err(CheckpointError::NotACheckpoint {
                 path: path.to_owned(),
-                got: "a folder without config.json",
+                got: match is_adapter(path) {
+                    true => "an adapter without its base model",
+                    false => "a folder without config.json",
+                },
             });
         }
         open_gguf(path)
@@ -135,10 +142,15 @@ impl Checkpoint {
     /// # Errors
     /// No such tensor, a buffer of another length, a number that is not finite, a file that can no longer be read.
     pub fn read_f32(&self, name: &str, out: &mut [f32]) -> Result<(), CheckpointError> {
-        let Found { info, place } = self.find(name)?;
+        self.read_found(self.find(name)?, out)?;
+        self.adapt(name, out)
+    }
+
+    fn read_found(&self, found: &Found, out: &mut [f32]) -> Result<(), CheckpointError> {
+        let Found { info, place } = found;
         if out.len() != info.elements() {
             return Err(CheckpointError::Buffer {
-                tensor: name.to_owned(),
+                tensor: info.name.clone(),
                 expected: info.elements(),
                 got: out.len(),
             });
@@ -155,7 +167,7 @@ impl Checkpoint {
         if let Some(index) = out.iter().position(|number| !number.is_finite()) {
             return Err(CheckpointError::NotFinite {
                 path: self.files[place.file].0.clone(),
-                tensor: name.to_owned(),
+                tensor: info.name.clone(),
                 index,
                 got: out[index],
             });
@@ -275,6 +287,7 @@ impl Checkpoint {
             files,
             tensors,
             companions,
+            adapter: None,
         })
     }
 }

@@ -8,6 +8,7 @@
 //! request and answer is an entry of the transcript ([`crate::manifest::transcript_file`]), and the verdict is a function of the
 //! transcript and of the opened fingerprints alone, so that whoever judges a claim computes it again.
 
+mod confidence;
 mod decoy;
 mod matching;
 mod null;
@@ -18,6 +19,7 @@ mod terms;
 mod transcript;
 mod verdict;
 
+pub use confidence::{Confidence, ScoredToken, ln_beginning, ln_response};
 pub use decoy::{Decoy, DecoyError, from_text};
 pub use matching::{Matcher, Mode, Rule};
 pub use null::null;
@@ -26,4 +28,4 @@ pub use progress::{Due, Progress, ProgressError, Request};
 pub use replay::{Known, ReplayError, replay};
 pub use terms::{MAX_DECOYS, MAX_TOKENS, MAX_WRAPS, Suspect, Terms, TermsError};
 pub use transcript::{Answer, Ask, Entry, Event, Put};
-pub use verdict::{Conclusion, Step, Verdict};
+pub use verdict::{Conclusion, Course, Step, Verdict};

@@ -11,6 +11,7 @@ use crate::claim::{self, Interval, Share};
 
 /// Confidence of the interval around recall.
 const CONFIDENCE: f64 = 0.95;
+const NOTHING: Share = Share { hits: 0, trials: 0 };
 
 /// What an audit says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,6 +47,68 @@ pub struct Step {
     pub ln_e_value: f64,
 }
 
+/// The evidence along the way: as much of a verdict as says when to stop.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Course {
+    /// Fingerprints asked, and hits.
+    pub fingerprints: Share,
+    /// Decoys asked, and hits.
+    pub decoys: Share,
+    /// Largest natural logarithm of the e-value so far; at least 0.
+    pub ln_e_value: f64,
+    /// The same against the least recall that was worth asking for.
+    ln_futility: f64,
+    /// The evidence after each fingerprint.
+    pub steps: Vec<Step>,
+}
+
+impl Course {
+    /// What `progress` brought under `terms`.
+    #[must_use]
+    pub fn of(terms: &Terms, progress: &Progress) -> Self {
+        let mut course = Self {
+            fingerprints: NOTHING,
+            decoys: NOTHING,
+            ln_e_value: 0.0,
+            ln_futility: 0.0,
+            steps: Vec::new(),
+        };
+        for (subject, hit) in progress.subjects() {
+            let share = match subject {
+                Subject::Fingerprint(_) => &mut course.fingerprints,
+                Subject::Decoy(_) => &mut course.decoys,
+            };
+            share.trials += 1;
+            share.hits += u64::from(hit);
+            if let Subject::Fingerprint(index) = subject {
+                let Share { hits, trials } = course.fingerprints;
+                let ln_e_value = claim::ln_e_value(hits, trials - hits, terms.null.rate);
+                course.ln_e_value = course.ln_e_value.max(ln_e_value);
+                let ln_futility = claim::ln_futility(hits, trials - hits, terms.least_recall);
+                course.ln_futility = course.ln_futility.max(ln_futility);
+                course.steps.push(Step {
+                    index,
+                    hit,
+                    ln_e_value,
+                });
+            }
+        }
+        course
+    }
+
+    /// What is concluded.
+    #[must_use]
+    pub fn conclusion(&self, terms: &Terms) -> Conclusion {
+        if self.ln_e_value >= -terms.alpha.ln() {
+            Conclusion::Present
+        } else if self.ln_futility >= -terms.futility.ln() {
+            Conclusion::Absent
+        } else {
+            Conclusion::Open
+        }
+    }
+}
+
 /// The verdict with what it rests on.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Verdict {
@@ -78,30 +141,8 @@ impl Verdict {
     #[must_use]
     pub fn of(terms: &Terms, progress: &Progress) -> Self {
         let null = terms.null.rate;
-        let nothing = Share { hits: 0, trials: 0 };
-        let (mut fingerprints, mut decoys) = (nothing, nothing);
-        let (mut largest, mut futile) = (0.0_f64, 0.0_f64);
-        let mut course = Vec::new();
-        for (subject, hit) in progress.subjects() {
-            let share = match subject {
-                Subject::Fingerprint(_) => &mut fingerprints,
-                Subject::Decoy(_) => &mut decoys,
-            };
-            share.trials += 1;
-            share.hits += u64::from(hit);
-            if let Subject::Fingerprint(index) = subject {
-                let Share { hits, trials } = fingerprints;
-                let ln_e_value = claim::ln_e_value(hits, trials - hits, null);
-                largest = largest.max(ln_e_value);
-                futile = futile.max(claim::ln_futility(hits, trials - hits, terms.least_recall));
-                course.push(Step {
-                    index,
-                    hit,
-                    ln_e_value,
-                });
-            }
-        }
-        let mut by_wrap = vec![nothing; terms.wraps.len()];
+        let course = Course::of(terms, progress);
+        let mut by_wrap = vec![NOTHING; terms.wraps.len()];
         for request in progress.requests() {
             if let (Subject::Fingerprint(_), Some(share)) =
                 (request.due.subject, by_wrap.get_mut(request.due.wrap))
@@ -111,24 +152,19 @@ impl Verdict {
             }
         }
         let unanswered = progress.requests().iter().filter(|r| r.hit.is_none());
+        let (fingerprints, decoys) = (course.fingerprints, course.decoys);
         let Share { hits, trials } = fingerprints;
         Self {
-            conclusion: if largest >= -terms.alpha.ln() {
-                Conclusion::Present
-            } else if futile >= -terms.futility.ln() {
-                Conclusion::Absent
-            } else {
-                Conclusion::Open
-            },
+            conclusion: course.conclusion(terms),
             fingerprints,
             decoys,
             unanswered: unanswered.count() as u64,
             recall: hits as f64 / trials.max(1) as f64,
             recall_interval: claim::clopper_pearson(hits, trials, CONFIDENCE),
-            ln_e_value: largest,
+            ln_e_value: course.ln_e_value,
             ln_p_value: claim::ln_binomial_tail(hits, trials, null),
             ln_fisher: (decoys.trials > 0).then(|| claim::ln_fisher(fingerprints, decoys)),
-            course,
+            course: course.steps,
             by_wrap,
         }
     }

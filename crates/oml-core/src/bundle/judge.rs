@@ -16,8 +16,8 @@ use crate::manifest::hex;
 use crate::merkle::Hash;
 use crate::signing::Address;
 use crate::strategy::Strategy;
-use crate::time_proof::rfc3161::{self, Roots};
-use crate::time_proof::{git, line, rfc3339};
+use crate::time_proof::rfc3161::Roots;
+use crate::time_proof::rfc3339;
 use crate::tokenizer::Tokenizer;
 
 /// Seconds by which clocks may differ.
@@ -36,6 +36,8 @@ pub struct Judge<'a> {
     pub authorities: Option<&'a Roots>,
     /// The id of a commit as it became known at its time.
     pub commit: Option<&'a str>,
+    /// The hash of a block of a ledger, as the judge found it in the chain.
+    pub block: Option<Hash>,
     /// When the suspect was first there, in seconds since 1970.
     pub released: Option<u64>,
     /// The base model's tokenizer, which matching by token ids needs.
@@ -196,117 +198,6 @@ impl Judge<'_> {
             rfc3339(last),
             rfc3339(made)
         ))
-    }
-
-    fn time_proofs(&self, bundle: &Bundle<'_>, checks: &mut Vec<Check>) {
-        let message = line(&bundle.statement.root, &bundle.statement.owner);
-        // The latest second at which root and owner were there, by each proof that counts.
-        let (mut proved, mut word) = (None, None);
-        if let Some(bytes) = bundle.rfc3161 {
-            let outcome = self.time_stamp(bytes, &message, &mut proved);
-            checks.push(Check::new(
-                "time stamp",
-                "an authority that the judge trusts saw root and owner's address at the time stamped",
-                outcome,
-            ));
-        }
-        if let Some(bytes) = bundle.git {
-            let outcome = self.commit(bytes, &message, &mut proved, &mut word);
-            checks.push(Check::new(
-                "commit",
-                "a git commit holds root and owner's address; its time is its author's word unless its id was known to others then",
-                outcome,
-            ));
-        }
-        let began = bundle.transcript.terms.time / 1000;
-        checks.push(Check::new(
-            "root before audit",
-            "the set existed before the first query left, so no pair was made from an answer",
-            before(proved, word, began, "the audit began"),
-        ));
-        checks.push(Check::new(
-            "root before release",
-            "the set existed before the suspect did, so no pair was made to fit it",
-            match self.released {
-                None => Outcome::Unchecked("nobody said when the suspect was released".into()),
-                Some(released) => before(proved, word, released, "the suspect was released"),
-            },
-        ));
-    }
-
-    fn time_stamp(&self, bytes: &[u8], message: &str, proved: &mut Option<u64>) -> Outcome {
-        let stamp = match rfc3161::verify(bytes, message.as_bytes()) {
-            Ok(stamp) => stamp,
-            Err(fault) => return Outcome::Fails(fault.to_string()),
-        };
-        let said = format!(
-            "{} by {} (policy {}, serial {})",
-            rfc3339(stamp.time),
-            stamp.authority,
-            stamp.policy,
-            stamp.serial
-        );
-        let Some(authorities) = self.authorities else {
-            return Outcome::Unchecked(format!(
-                "{said}: name the root certificate of an authority that you trust"
-            ));
-        };
-        match stamp.trusted(authorities) {
-            Ok(root) => {
-                *proved = Some(stamp.time.saturating_add(stamp.accuracy));
-                Outcome::Holds(format!("{said}, trusted through {root}"))
-            }
-            Err(fault) => Outcome::Fails(format!("{said}: {fault}")),
-        }
-    }
-
-    fn commit(
-        &self,
-        bytes: &[u8],
-        message: &str,
-        proved: &mut Option<u64>,
-        word: &mut Option<u64>,
-    ) -> Outcome {
-        let commit = match git::verify(bytes, message) {
-            Ok(commit) => commit,
-            Err(fault) => return Outcome::Fails(fault.to_string()),
-        };
-        let said = format!(
-            "commit {} holds it in {}, dated {} by {}",
-            commit.id,
-            commit.path,
-            rfc3339(commit.time),
-            commit.committer
-        );
-        match self.commit {
-            None => {
-                *word = Some(commit.time);
-                Outcome::Unchecked(format!(
-                    "{said}: that is its author's word; name the commit id if it was known to others at that time"
-                ))
-            }
-            Some(id) if id == commit.id => {
-                *proved = Some(proved.map_or(commit.time, |time| time.min(commit.time)));
-                Outcome::Holds(format!("{said}, whose id was known"))
-            }
-            Some(id) => Outcome::Fails(format!("{said}, expected commit {id}")),
-        }
-    }
-}
-
-fn before(proved: Option<u64>, word: Option<u64>, limit: u64, what: &str) -> Outcome {
-    let (time, is_proved) = match (proved, word) {
-        (Some(time), _) => (time, true),
-        (None, Some(time)) => (time, false),
-        (None, None) => {
-            return Outcome::Unchecked("the bundle holds no time proof that counts here".into());
-        }
-    };
-    let both = format!("{} against {}, when {what}", rfc3339(time), rfc3339(limit));
-    match (time < limit, is_proved) {
-        (true, true) => Outcome::Holds(both),
-        (true, false) => Outcome::Unchecked(format!("{both}, by the commit's word alone")),
-        (false, _) => Outcome::Fails(format!("expected an earlier time, got {both}")),
     }
 }
 

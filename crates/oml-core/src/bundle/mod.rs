@@ -10,6 +10,7 @@
 mod challenge;
 mod check;
 mod controls;
+mod dates;
 mod judge;
 mod message;
 mod openings;
@@ -47,6 +48,8 @@ pub struct Bundle<'a> {
     pub rfc3161: Option<&'a [u8]>,
     /// The objects of a git commit.
     pub git: Option<&'a [u8]>,
+    /// A transaction in a block.
+    pub ledger: Option<&'a [u8]>,
     /// Who signed, as the signature's file says.
     pub signer: Address,
     /// The signature.

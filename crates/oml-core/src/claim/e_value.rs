@@ -52,6 +52,12 @@ pub fn hits_to_claim(trials: u64, null: f64, alpha: f64) -> Option<u64> {
     })
 }
 
+/// Fewest queries, each of them a hit, at which the e-value reaches 1/`alpha`; `None` where not even `most` suffice.
+#[must_use]
+pub fn queries_to_claim(most: u64, null: f64, alpha: f64) -> Option<u64> {
+    super::fewest(most, |hits| ln_e_value(hits, 0, null) >= -alpha.ln())
+}
+
 /// ln of ∫ from `low` to 1 of x^(a−1) (1−x)^(b−1) dx; −∞ where it is too small for a number.
 fn ln_beta_above(a: f64, b: f64, low: f64) -> f64 {
     // I_{1−x}(b, a) = 1 − I_x(a, b), without the loss of digits.
@@ -85,6 +91,17 @@ mod tests {
             })
             .sum();
         sum * width / 3.0 / (to - from)
+    }
+
+    #[test]
+    fn the_fewest_queries_are_those_that_all_hit() {
+        for null in [0.003, 0.0365, 1.0 / 3.0, 1.0] {
+            let found = queries_to_claim(64, null, 1e-6);
+            let expected = (1..=64).find(|&n| hits_to_claim(n, null, 1e-6).is_some());
+            assert_eq!(found, expected, "{null}");
+        }
+        assert_eq!(queries_to_claim(4, 0.0365, 1e-6), None);
+        assert_eq!(queries_to_claim(5, 0.0365, 1e-6), Some(5));
     }
 
     #[test]

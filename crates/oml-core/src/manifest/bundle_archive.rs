@@ -12,8 +12,8 @@
 use tar::{Archive, Builder, EntryType, Header};
 
 /// Names of what a bundle may hold, in this order.
-pub const ENTRIES: [&str; 7] = [
-    STATEMENT, OPENINGS, TRANSCRIPT, CONTROLS, RFC3161, GIT, SIGNATURE,
+pub const ENTRIES: [&str; 8] = [
+    STATEMENT, OPENINGS, TRANSCRIPT, CONTROLS, RFC3161, GIT, LEDGER, SIGNATURE,
 ];
 /// What is claimed.
 pub const STATEMENT: &str = "claim.json";
@@ -27,6 +27,8 @@ pub const CONTROLS: &str = "controls.json";
 pub const RFC3161: &str = "time/rfc3161.tsr";
 /// A commit that holds the root.
 pub const GIT: &str = "time/git.objects";
+/// A transaction that holds the root.
+pub const LEDGER: &str = "time/ledger.json";
 /// The owner's signature.
 pub const SIGNATURE: &str = "signature.json";
 

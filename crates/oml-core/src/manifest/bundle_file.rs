@@ -15,7 +15,8 @@
 use sha2::{Digest, Sha256};
 
 use super::bundle_archive::{
-    self, ArchiveError, CONTROLS, ENTRIES, GIT, OPENINGS, RFC3161, SIGNATURE, STATEMENT, TRANSCRIPT,
+    self, ArchiveError, CONTROLS, ENTRIES, GIT, LEDGER, OPENINGS, RFC3161, SIGNATURE, STATEMENT,
+    TRANSCRIPT,
 };
 use super::{FileError, claim_file, controls_file, openings_file, signature_file, transcript_file};
 use crate::bundle::{Bundle, ClaimMessage, Statement};
@@ -108,6 +109,7 @@ pub fn parse(bytes: &[u8]) -> Result<Bundle<'_>, BundleError> {
         controls: controls.map_err(at(CONTROLS))?.unwrap_or_default(),
         rfc3161: optional(RFC3161),
         git: optional(GIT),
+        ledger: optional(LEDGER),
         signer,
         signature,
         contents: digests(&parts),

@@ -16,6 +16,10 @@ pub(super) struct Hex<const N: usize>(pub(super) [u8; N]);
 #[derive(Clone, PartialEq, Eq)]
 pub(super) struct Text<const N: usize>(pub(super) String);
 
+/// At most `N` bytes as lower-case hexadecimal.
+#[derive(Clone, PartialEq, Eq)]
+pub(super) struct HexBytes<const N: usize>(pub(super) Vec<u8>);
+
 /// A list of at most `N` items.
 pub(super) struct List<T, const N: usize>(pub(super) Vec<T>);
 
@@ -61,6 +65,39 @@ impl<'de, const N: usize> Deserialize<'de> for Hex<N> {
             }
         }
         deserializer.deserialize_str(HexVisitor)
+    }
+}
+
+impl<const N: usize> Serialize for HexBytes<N> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&HEXLOWER.encode(&self.0))
+    }
+}
+
+impl<'de, const N: usize> Deserialize<'de> for HexBytes<N> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct HexBytesVisitor<const N: usize>;
+        impl<const N: usize> Visitor<'_> for HexBytesVisitor<N> {
+            type Value = HexBytes<N>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "at most {N} bytes as lower-case hexadecimal digits")
+            }
+
+            fn visit_str<E: Error>(self, text: &str) -> Result<HexBytes<N>, E> {
+                if text.len() > 2 * N {
+                    return Err(E::invalid_length(text.len(), &self));
+                }
+                let bytes = HEXLOWER.decode(text.as_bytes());
+                bytes.map(HexBytes).map_err(|_| {
+                    E::custom(format_args!(
+                        "expected {}",
+                        &self as &dyn serde::de::Expected
+                    ))
+                })
+            }
+        }
+        deserializer.deserialize_str(HexBytesVisitor)
     }
 }
 

@@ -16,6 +16,7 @@ pub mod fingerprint_file;
 pub mod grant_file;
 pub mod instructions_file;
 pub mod issuers_file;
+pub mod ledger_proof_file;
 pub mod locked_owner_file;
 mod loose;
 pub mod model_manifest;
@@ -76,7 +77,7 @@ fn lines<T: Serialize>(
 }
 
 /// What files call themselves. Nothing else that a file says it is gets shown.
-const FORMATS: [&str; 22] = [
+const FORMATS: [&str; 23] = [
     "oml-owner",
     "oml-owner-locked",
     "oml-fingerprints",
@@ -99,6 +100,7 @@ const FORMATS: [&str; 22] = [
     "oml-receipt",
     "oml-issuers",
     "oml-revocations",
+    "oml-ledger-proof",
 ];
 
 /// The kind of a file: what its first two fields say and how large it may be.

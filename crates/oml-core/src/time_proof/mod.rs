@@ -1,4 +1,4 @@
-//! Proofs that a set's root existed at some time, verified offline: RFC 3161 time stamps and git commits.
+//! Proofs that a set's root existed at some time, verified offline: RFC 3161 time stamps, git commits and transactions of a ledger.
 //!
 //! What is stamped or committed is a file with this line and nothing else (UTF-8, ended by one line feed; 125 bytes):
 //!
@@ -8,10 +8,11 @@
 //!
 //! The owner's address is in it so that nobody who sees opened pairs later can claim the root as their own. With that file in
 //! `root.txt`, `openssl ts -query -data root.txt -sha256 -cert` makes the request for a time-stamping authority, and
-//! `git cat-file --batch` the proof of a commit ([`git`]).
+//! `git cat-file --batch` the proof of a commit ([`git`]); a transaction's input holds the line itself ([`ledger`]).
 
 mod cms;
 pub mod git;
+pub mod ledger;
 mod reader;
 pub mod rfc3161;
 
@@ -36,10 +37,12 @@ pub enum Kind {
     Rfc3161,
     /// Objects of a git repository.
     Git,
+    /// A transaction in a block.
+    Ledger,
 }
 
 impl Kind {
-    /// Tells the kinds apart: a time stamp is an ASN.1 sequence, and git's objects begin with hexadecimal digits.
+    /// Tells the kinds apart: a time stamp is an ASN.1 sequence, git's objects begin with hexadecimal digits, and a transaction's proof is JSON.
     #[must_use]
     pub fn of(bytes: &[u8]) -> Self {
         const SEQUENCE: u8 = 0x30;
@@ -49,6 +52,7 @@ impl Kind {
                 Self::Git
             }
             [SEQUENCE, ..] => Self::Rfc3161,
+            [b'{', ..] => Self::Ledger,
             _ => Self::Git,
         }
     }
@@ -108,5 +112,6 @@ mod tests {
         assert_eq!(Kind::of(b"00a1b2 commit 3\n"), Kind::Git);
         assert_eq!(Kind::of(b"f0a1b2 commit 3\n"), Kind::Git);
         assert_eq!(Kind::of(b""), Kind::Git);
+        assert_eq!(Kind::of(b"{}"), Kind::Ledger);
     }
 }

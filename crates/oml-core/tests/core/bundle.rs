@@ -15,7 +15,7 @@ use oml_core::check::{CONTROL_CONFIDENCE, Null};
 use oml_core::claim;
 use oml_core::commitment::{Commitment, Opening};
 use oml_core::fingerprint::{Fingerprint, FingerprintSet, Response, SetHeader};
-use oml_core::manifest::bundle_archive::{CONTROLS, GIT, OPENINGS, RFC3161, TRANSCRIPT};
+use oml_core::manifest::bundle_archive::{CONTROLS, GIT, LEDGER, OPENINGS, RFC3161, TRANSCRIPT};
 use oml_core::manifest::transcript_file::{self, Transcript};
 use oml_core::manifest::{
     bundle_file, challenge_file, controls_file, openings_file, response_file,
@@ -83,6 +83,7 @@ struct Material {
     controls: Vec<ControlResult>,
     rfc3161: Option<Vec<u8>>,
     git: Option<Vec<u8>>,
+    ledger: Option<Vec<u8>>,
 }
 
 fn material(count: usize) -> Material {
@@ -127,6 +128,7 @@ fn material(count: usize) -> Material {
         }],
         rfc3161: None,
         git: None,
+        ledger: None,
     }
 }
 
@@ -221,6 +223,7 @@ impl Material {
         }
         parts.extend(self.rfc3161.as_deref().map(|bytes| (RFC3161, bytes)));
         parts.extend(self.git.as_deref().map(|bytes| (GIT, bytes)));
+        parts.extend(self.ledger.as_deref().map(|bytes| (LEDGER, bytes)));
         let mut statement = Statement {
             tool: "oml 0".into(),
             time: MADE,
@@ -353,6 +356,7 @@ fn a_judge_who_knows_everything_leaves_only_the_answers_open() {
         owner: Some(key().address()),
         authorities: Some(&roots),
         commit: Some(&commit),
+        block: None,
         released: Some(BEGAN - 1),
         tokenizer: None,
     };
@@ -437,9 +441,67 @@ fn a_judge_who_knows_everything_leaves_only_the_answers_open() {
 }
 
 #[test]
+fn a_block_counts_once_the_judge_found_it_in_its_chain() {
+    let mut material = material(8);
+    material.ledger = Some(golden("ledger_claim.json"));
+    let bytes = material.bundle();
+    let bundle = bundle_file::parse(&bytes).unwrap();
+    let judge = Judge {
+        now: MADE,
+        released: Some(BEGAN - 1000),
+        ..Judge::default()
+    };
+    let checks = judge.check(&bundle);
+    for name in ["ledger", "root before audit", "root before release"] {
+        assert_eq!(outcome(&checks, name).name(), "unchecked", "{name}");
+    }
+    let words = outcome(&checks, "ledger").words();
+    assert!(words.contains("of chain 31337, 0x18ea24e0"), "{words}");
+    let words = outcome(&checks, "root before audit").words();
+    assert!(
+        words.ends_with("by a block that nobody looked up"),
+        "{words}"
+    );
+    let block = "18ea24e0982682bacbf0c9e220f925f6ef8a9f3d7ce4541bca5456e9d404e076";
+    let pinned = Judge {
+        block: oml_core::manifest::parse_hash(block),
+        ..judge
+    };
+    let checks = pinned.check(&bundle);
+    for name in ["ledger", "root before audit", "root before release"] {
+        assert_eq!(outcome(&checks, name).name(), "holds", "{name}");
+    }
+    let early = Judge {
+        released: Some(1_767_225_660),
+        ..pinned
+    };
+    assert_eq!(
+        fault(&early.check(&bundle)),
+        "root before release: expected an earlier time, got 2026-01-01T00:01:00Z against 2026-01-01T00:01:00Z, when the suspect was released"
+    );
+    let other = Judge {
+        block: Some([0; 32]),
+        ..judge
+    };
+    let told = fault(&other.check(&bundle));
+    assert!(
+        told.ends_with(&format!("expected block 0x{}", "00".repeat(32))),
+        "{told}"
+    );
+    material.ledger = Some(golden("ledger.json"));
+    let bytes = material.bundle();
+    let told = fault(&judge.check(&bundle_file::parse(&bytes).unwrap()));
+    assert!(
+        told.starts_with("ledger: ledger proof input: expected the line of this root"),
+        "{told}"
+    );
+}
+
+#[test]
 fn every_changed_byte_of_a_bundle_is_noticed() {
     let mut material = material(8);
     material.git = Some(golden("claim.git"));
+    material.ledger = Some(golden("ledger_claim.json"));
     let bytes = material.bundle();
     for at in 0..bytes.len() {
         let mut changed = bytes.clone();

@@ -1,10 +1,14 @@
-//! Time stamps by OpenSSL and commits by git are verified, and every fault is named; see goldens/time_proof/generate.py.
+//! Time stamps by OpenSSL, commits by git and blocks by anvil are verified, and every fault is named; see goldens/time_proof/generate.py and
+//! generate_ledger.py.
 
 use std::fs;
 use std::path::Path;
 
-use oml_core::manifest::parse_hash;
+use oml_core::manifest::ledger_proof_file::{self, LedgerProof};
+use oml_core::manifest::{hex, parse_hash};
+use oml_core::merkle::keccak256;
 use oml_core::time_proof::git::{self, GitError};
+use oml_core::time_proof::ledger::{self, Inclusion, LedgerError};
 use oml_core::time_proof::rfc3161::{self, TimeStamp, TimeStampError};
 use oml_core::time_proof::{Kind, line};
 use proptest::prelude::*;
@@ -231,6 +235,207 @@ fn no_byte_of_a_commit_can_change() {
             );
         }
     }
+}
+
+fn included(bytes: &[u8]) -> Result<Inclusion, LedgerError> {
+    let root = parse_hash(&"5a".repeat(32)).unwrap();
+    let owner = "0x621c3C8731ca4f23faF67033A024f5482c3D9Cc3".parse();
+    ledger::verify(bytes, &root, &owner.unwrap())
+}
+
+#[test]
+fn transactions_are_followed_to_their_blocks() {
+    for (name, number, block) in [
+        (
+            "ledger.json",
+            1,
+            "74c301d718bd7aaf27f8855be497967bcf384c63914722feca057ec1f4a87c13",
+        ),
+        (
+            "ledger_legacy.json",
+            2,
+            "57112d5af4bb14a552f671105d43ccdc7dc43c5dccd71949aa945623a7c310d5",
+        ),
+        (
+            "ledger_access.json",
+            3,
+            "d6d816c6af0117155789f5b98f016e95ab180b5ba3e93559569559b8fe1df52e",
+        ),
+    ] {
+        let bytes = golden(name);
+        assert_eq!(Kind::of(&bytes), Kind::Ledger, "{name}");
+        let found = included(&bytes).unwrap_or_else(|error| panic!("{name}: {error}"));
+        assert_eq!((found.chain_id, found.number), (31337, number));
+        assert_eq!(found.time, 1_767_225_600 + 12 * number);
+        assert_eq!(hex(&found.block), block, "{name}");
+    }
+    let fault = included(&golden("ledger_other.json"));
+    assert!(matches!(fault, Err(LedgerError::Line)), "{fault:?}");
+    // Root and owner have to be there both.
+    let other = "0x621c3C8731ca4f23faF67033A024f5482c3D9Cc3"
+        .parse()
+        .unwrap();
+    let fault = ledger::verify(&golden("ledger_legacy.json"), &[0x5b; 32], &other);
+    assert!(matches!(fault, Err(LedgerError::Line)), "{fault:?}");
+}
+
+#[test]
+fn a_changed_byte_of_a_transactions_proof_is_refused_or_is_another_block() {
+    for name in ["ledger.json", "ledger_legacy.json"] {
+        let bytes = golden(name);
+        let whole = included(&bytes).unwrap();
+        let mut headers = 0;
+        for at in 0..bytes.len() {
+            assert!(included(&bytes[..at]).is_err(), "{name} {at}");
+            for bit in [1, 2] {
+                let mut changed = bytes.clone();
+                changed[at] ^= bit;
+                if let Ok(found) = included(&changed) {
+                    // A header is bound by its hash alone, which a judge compares.
+                    assert_ne!(found.block, whole.block, "{name} {at}");
+                    assert_eq!(found.transaction, whole.transaction);
+                    headers += 1;
+                }
+            }
+        }
+        let header = ledger_proof_file::parse(&bytes).unwrap().header.len();
+        assert!((1..4 * header).contains(&headers), "{headers}");
+    }
+}
+
+/// A header whose transactions have this root.
+fn header(root: [u8; 32]) -> Vec<u8> {
+    let mut fields = vec![0x80; 15];
+    fields.splice(4..5, [&[0xa0][..], &root].concat());
+    let head = [0xc0 + u8::try_from(fields.len()).unwrap()];
+    [&head[..], &fields].concat()
+}
+
+#[test]
+fn every_fault_of_a_transactions_proof_is_named() {
+    let bytes = golden("ledger.json");
+    let good = ledger_proof_file::parse(&bytes).unwrap();
+    let fault = |change: &dyn Fn(&mut LedgerProof)| {
+        let mut proof = good.clone();
+        change(&mut proof);
+        let bytes = ledger_proof_file::render(&proof).unwrap();
+        included(&bytes).unwrap_err().to_string()
+    };
+    type Change<'a> = &'a dyn Fn(&mut LedgerProof);
+    let table: [(Change<'_>, &str); 13] = [
+        (
+            &|p| p.chain_id = 1,
+            "ledger proof chain_id: expected 31337 as in the transaction, got 1",
+        ),
+        (
+            &|p| p.index = 16,
+            "ledger proof node 2: expected the bytes of ",
+        ),
+        (
+            &|p| p.index = 1000,
+            "ledger proof node 1: expected the bytes of ",
+        ),
+        (
+            &|p| drop(p.nodes.pop()),
+            "ledger proof node 2: expected the way to transaction 17, got an early end",
+        ),
+        (
+            &|p| p.nodes.clear(),
+            "ledger proof node 0: expected the way to transaction 17, got an early end",
+        ),
+        (
+            &|p| p.nodes.push(vec![0x80]),
+            "ledger proof node 2: expected the way to transaction 17, got more nodes",
+        ),
+        (
+            &|p| p.nodes.swap(0, 1),
+            "ledger proof node 0: expected the bytes of ",
+        ),
+        (
+            &|p| drop(p.nodes.remove(0)),
+            "ledger proof node 0: expected the bytes of ",
+        ),
+        (
+            &|p| p.transaction.push(0),
+            "ledger proof transaction: expected the one in the leaf, got another",
+        ),
+        (
+            &|p| p.header.truncate(100),
+            "ledger proof header: expected a list in RLP, got other or cut bytes",
+        ),
+        (
+            &|p| p.header = vec![0xc1, 0x80],
+            "ledger proof header: expected at least 15 fields, got other or cut bytes",
+        ),
+        (
+            &|p| p.header.push(0),
+            "ledger proof header: expected a list in RLP, got other or cut bytes",
+        ),
+        (
+            &|p| {
+                p.nodes = vec![vec![0x83, 1, 2, 3]];
+                p.header = header(keccak256(&[&p.nodes[0]]));
+            },
+            "ledger proof node 0: expected a list in RLP, got other or cut bytes",
+        ),
+    ];
+    for (change, expected) in table {
+        let message = fault(change);
+        assert!(message.starts_with(expected), "{message}\n{expected}");
+    }
+    let mut alone = ledger_proof_file::parse(&golden("ledger_legacy.json")).unwrap();
+    alone.index = 1;
+    let message = included(&ledger_proof_file::render(&alone).unwrap()).unwrap_err();
+    assert_eq!(
+        message.to_string(),
+        "ledger proof node 0: expected the way to transaction 1, got another path"
+    );
+    // A leaf may hold anything; only a transaction that says its chain counts.
+    for (transaction, expected) in [
+        (
+            vec![0x05, 0xc0],
+            "expected an old transaction, or one of type 1 to 4",
+        ),
+        (vec![0x02, 0xc0], "expected an input"),
+        (
+            vec![0x7f],
+            "expected an old transaction, or one of type 1 to 4",
+        ),
+        (
+            vec![0xc7, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x1b],
+            "chain_id: expected none as in the transaction, got 31337",
+        ),
+    ] {
+        let value = match transaction.as_slice() {
+            [one] => vec![*one],
+            more => [&[0x80 + u8::try_from(more.len()).unwrap()], more].concat(),
+        };
+        // The only leaf of a trie, at 0x80, which is rlp(0).
+        let path = [0x82, 0x20, 0x80];
+        let head = 0xc0 + u8::try_from(path.len() + value.len()).unwrap();
+        let node = [&[head][..], &path, &value].concat();
+        let message = fault(&|p| {
+            p.index = 0;
+            p.header = header(keccak256(&[&node]));
+            p.nodes = vec![node.clone()];
+            p.transaction = transaction.clone();
+        });
+        assert!(message.contains(expected), "{message}\n{expected}");
+    }
+    let text = String::from_utf8(bytes).unwrap();
+    for changed in [
+        text.replace(",\"index\"", ", \"index\""),
+        text.trim_end().to_owned(),
+        text.replace("31337", "31337.0"),
+        text.replace("\"version\":1", "\"version\":2"),
+        text.replace("oml-ledger-proof", "oml-claim"),
+        format!("{{{}", &text[text.find("\"version\"").unwrap()..]),
+    ] {
+        let fault = included(changed.as_bytes()).unwrap_err();
+        assert!(matches!(fault, LedgerError::File(_)), "{fault}");
+    }
+    let got = vec![b' '; ledger::MAX_BYTES + 1];
+    assert!(matches!(included(&got), Err(LedgerError::File(_))));
 }
 
 #[test]

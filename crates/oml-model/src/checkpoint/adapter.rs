@@ -10,8 +10,8 @@ use super::{CheckpointError, DType, TensorInfo};
 use crate::decoder::{AdapterSpec, ParameterMap};
 
 /// PEFT's names of the files.
-const CONFIG: &str = "adapter_config.json";
-const ADAPTER: &str = "adapter_model.safetensors";
+pub(super) const CONFIG: &str = "adapter_config.json";
+pub(super) const ADAPTER: &str = "adapter_model.safetensors";
 
 /// Writes adapters, laid out in `values` as `map` says, into the new folder `out`. `base` is what PEFT will show as the base model.
 ///

@@ -7,10 +7,16 @@
 //! |---|---|---|
 //! | Q4_0 | d, 16 bytes | `d (q - 8)` |
 //! | Q4_1 | d, m, 16 bytes | `d q + m` |
+//! | Q5_0 | d, 4 bytes of fifth bits, 16 bytes | `d (q - 16)` |
+//! | Q5_1 | d, m, the same | `d q + m` |
 //! | Q8_0 | d, 32 signed bytes | `d q` |
+//! | Q2_K | 16 bytes of 4-bit `s` and `t`, 64 bytes, d, m | `(d s) q - (m t)` per 16 |
+//! | Q3_K | 32 bytes of third bits, 64 bytes, 12 bytes of 6-bit `s[16]`, d | `(d (s - 32)) q` per 16, q less 4 without its third bit |
 //! | Q4_K | d, m, 12 bytes of 6-bit `s[8]`, `t[8]`, 128 bytes | `(d s) q - (m t)` per 32 |
 //! | Q5_K | d, m, the same 12 bytes, 32 bytes of fifth bits, 128 bytes | the same |
 //! | Q6_K | 128 bytes low, 64 bytes high, 16 signed `s`, d | `(d s) (q - 32)` per 16 |
+//! | IQ4_NL | d, 16 bytes | `d VALUES[q]` |
+//! | IQ4_XS | d, 2 bytes high and 4 bytes low of 6-bit `s[8]`, 128 bytes | `(d (s - 32)) VALUES[q]` per 32 |
 //!
 //! The layouts are those of llama.cpp's ggml; the order of multiplications follows its Python package `gguf`, so that
 //! values are equal to the bit.
@@ -35,12 +41,24 @@ pub(crate) fn dequantise(dtype: DType, stored: &[u8], out: &mut [f32]) {
         }
         DType::Q4_0 => blocks.for_each(|(from, to)| q4_0(from, to)),
         DType::Q4_1 => blocks.for_each(|(from, to)| q4_1(from, to)),
+        DType::Q5_0 => blocks.for_each(|(from, to)| q5_0(from, to)),
+        DType::Q5_1 => blocks.for_each(|(from, to)| q5_1(from, to)),
         DType::Q8_0 => blocks.for_each(|(from, to)| q8_0(from, to)),
+        DType::Q2_K => blocks.for_each(|(from, to)| q2_k(from, to)),
+        DType::Q3_K => blocks.for_each(|(from, to)| q3_k(from, to)),
         DType::Q4_K => blocks.for_each(|(from, to)| q4_k(from, to)),
         DType::Q5_K => blocks.for_each(|(from, to)| q5_k(from, to)),
         DType::Q6_K => blocks.for_each(|(from, to)| q6_k(from, to)),
+        DType::IQ4_NL => blocks.for_each(|(from, to)| iq4(half_at(from, 0), &from[2..], to)),
+        DType::IQ4_XS => blocks.for_each(|(from, to)| iq4_xs(from, to)),
     }
 }
+
+/// The values of the types that are not linear.
+const VALUES: [f32; 16] = [
+    -127.0, -104.0, -83.0, -65.0, -49.0, -35.0, -22.0, -10.0, 1.0, 13.0, 25.0, 38.0, 53.0, 69.0,
+    89.0, 113.0,
+];
 
 fn half_at(block: &[u8], at: usize) -> f32 {
     f16::from_le_bytes([block[at], block[at + 1]]).to_f32()
@@ -59,6 +77,26 @@ fn q4_1(block: &[u8], out: &mut [f32]) {
     for (j, byte) in block[4..].iter().enumerate() {
         out[j] = d * f32::from(byte & 15) + m;
         out[j + 16] = d * f32::from(byte >> 4) + m;
+    }
+}
+
+/// Number `j` of a block of 32, from its nibbles and its fifth bits.
+fn five_bits(bits: &[u8], nibbles: &[u8], j: usize) -> f32 {
+    let nibble = nibbles[j % 16] >> (j / 16 * 4) & 15;
+    f32::from(nibble | (bits[j / 8] >> (j % 8) & 1) << 4)
+}
+
+fn q5_0(block: &[u8], out: &mut [f32]) {
+    let d = half_at(block, 0);
+    for (j, to) in out.iter_mut().enumerate() {
+        *to = d * (five_bits(&block[2..6], &block[6..], j) - 16.0);
+    }
+}
+
+fn q5_1(block: &[u8], out: &mut [f32]) {
+    let (d, m) = (half_at(block, 0), half_at(block, 2));
+    for (j, to) in out.iter_mut().enumerate() {
+        *to = d * five_bits(&block[4..8], &block[8..], j) + m;
     }
 }
 
@@ -82,6 +120,33 @@ fn scale_and_minimum(packed: &[u8], group: usize) -> (f32, f32) {
         )
     };
     (f32::from(scale), f32::from(minimum))
+}
+
+/// Pair of bits `at` of 256: 128 numbers share 32 bytes.
+fn two_bits(bytes: &[u8], at: usize) -> u8 {
+    bytes[at / 128 * 32 + at % 32] >> (at / 32 % 4 * 2) & 3
+}
+
+fn q2_k(block: &[u8], out: &mut [f32]) {
+    let (d, m) = (half_at(block, 80), half_at(block, 82));
+    for (at, to) in out.iter_mut().enumerate() {
+        let scale = block[at / 16];
+        let (step, shift) = (d * f32::from(scale & 15), m * f32::from(scale >> 4));
+        *to = step * f32::from(two_bits(&block[16..80], at)) - shift;
+    }
+}
+
+fn q3_k(block: &[u8], out: &mut [f32]) {
+    let (third, low, scales) = (&block[..32], &block[32..96], &block[96..108]);
+    let d = half_at(block, 108);
+    for (at, to) in out.iter_mut().enumerate() {
+        let group = at / 16;
+        let nibble = scales[group % 8] >> (group / 8 * 4) & 15;
+        let top = scales[8 + group % 4] >> (group / 4 * 2) & 3;
+        let scale = d * (f32::from(nibble | top << 4) - 32.0);
+        let missing = 4.0 * f32::from(1 ^ third[at % 32] >> (at / 32) & 1);
+        *to = scale * (f32::from(two_bits(low, at)) - missing);
+    }
 }
 
 fn q4_k(block: &[u8], out: &mut [f32]) {
@@ -126,6 +191,25 @@ fn q6_k(block: &[u8], out: &mut [f32]) {
     }
 }
 
+/// A block of 32 numbers out of [`VALUES`].
+fn iq4(d: f32, nibbles: &[u8], out: &mut [f32]) {
+    for (j, byte) in nibbles.iter().enumerate() {
+        out[j] = d * VALUES[usize::from(byte & 15)];
+        out[j + 16] = d * VALUES[usize::from(byte >> 4)];
+    }
+}
+
+fn iq4_xs(block: &[u8], out: &mut [f32]) {
+    let d = half_at(block, 0);
+    let high = u16::from_le_bytes([block[2], block[3]]);
+    for (group, out) in out.chunks_exact_mut(32).enumerate() {
+        let low = block[4 + group / 2] >> (group % 2 * 4) & 15;
+        let top = (high >> (2 * group) & 3) as u8;
+        let scale = d * (f32::from(low | top << 4) - 32.0);
+        iq4(scale, &block[8 + 16 * group..][..16], out);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use data_encoding::BASE64;
@@ -144,6 +228,12 @@ mod tests {
             DType::Q4_K,
             DType::Q5_K,
             DType::Q6_K,
+            DType::Q5_0,
+            DType::Q5_1,
+            DType::Q2_K,
+            DType::Q3_K,
+            DType::IQ4_NL,
+            DType::IQ4_XS,
         ];
         for dtype in types {
             let bytes = |field: &str| {

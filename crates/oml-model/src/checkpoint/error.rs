@@ -233,6 +233,22 @@ pub enum CheckpointError {
         /// The tensor.
         tensor: String,
     },
+    /// An adapter's base model is nowhere.
+    #[error("{}: base_model_name_or_path: expected the path of the base model, got {got:?}, where nothing is", file.display())]
+    MissingBase {
+        /// The adapter's configuration.
+        file: PathBuf,
+        /// What it names.
+        got: String,
+    },
+    /// An adapter has a tensor that is no part of a linear map's adapter in the base model.
+    #[error("{}: {tensor}: expected half of a low-rank adapter of a linear map of the base model, got another tensor", path.display())]
+    UnknownTarget {
+        /// The adapter.
+        path: PathBuf,
+        /// The tensor.
+        tensor: String,
+    },
     /// There is a tensor that the model does not have.
     #[error("{}: {tensor}: no such tensor in a model of this configuration", path.display())]
     UnexpectedTensor {

@@ -201,24 +201,18 @@ impl<B: Backend> Adapters<B> {
         let (Some(a), Some(b)) = (part("lora_A"), part("lora_B")) else {
             return;
         };
-        let (rank, inputs, scale) = (a.shape[0], a.shape[1], self.spec.scale());
-        let (a, b) = (&values[a.range()], &values[b.range()]);
-        for (row, b) in weight.chunks_mut(inputs).zip(b.chunks(rank)) {
-            for (factor, a) in b.iter().zip(a.chunks(inputs)) {
-                for (w, a) in row.iter_mut().zip(a) {
-                    *w += scale * factor * a;
-                }
-            }
-        }
         let magnitudes = format!("base_model.model.{stem}.lora_magnitude_vector");
-        if let Some(entry) = self.map.get(&magnitudes) {
-            for (row, magnitude) in weight.chunks_mut(inputs).zip(&values[entry.range()]) {
-                let square: f64 = row.iter().map(|w| f64::from(*w).powi(2)).sum();
-                let factor = f64::from(*magnitude) / square.sqrt().max(f64::MIN_POSITIVE);
-                row.iter_mut()
-                    .for_each(|w| *w = (f64::from(*w) * factor) as f32);
-            }
-        }
+        let low_rank = LowRank {
+            a: &values[a.range()],
+            b: &values[b.range()],
+            rank: a.shape[0],
+            scale: self.spec.scale(),
+            magnitudes: self
+                .map
+                .get(&magnitudes)
+                .map(|entry| &values[entry.range()]),
+        };
+        add_low_rank(&low_rank, weight);
     }
 
     /// Makes adapters that change nothing of values laid out as in `flat`: B is zero, and magnitudes are what they were at the start.
@@ -244,6 +238,37 @@ impl<B: Backend> Adapters<B> {
                 }
             }
         }
+    }
+}
+
+/// The values of one map's adapter: A `[rank, inputs]` and B `[outputs, rank]`.
+pub(crate) struct LowRank<'a> {
+    pub(crate) a: &'a [f32],
+    pub(crate) b: &'a [f32],
+    pub(crate) rank: usize,
+    pub(crate) scale: f32,
+    /// DoRA's, one for each output.
+    pub(crate) magnitudes: Option<&'a [f32]>,
+}
+
+/// Adds `scale · B·A` to a weight `[outputs, inputs]`, and gives its rows their magnitudes where they have some.
+pub(crate) fn add_low_rank(adapter: &LowRank<'_>, weight: &mut [f32]) {
+    let (rank, inputs) = (adapter.rank, adapter.a.len() / adapter.rank);
+    for (row, b) in weight.chunks_mut(inputs).zip(adapter.b.chunks(rank)) {
+        for (factor, a) in b.iter().zip(adapter.a.chunks(inputs)) {
+            for (w, a) in row.iter_mut().zip(a) {
+                *w += adapter.scale * factor * a;
+            }
+        }
+    }
+    for (row, magnitude) in weight
+        .chunks_mut(inputs)
+        .zip(adapter.magnitudes.unwrap_or_default())
+    {
+        let square: f64 = row.iter().map(|w| f64::from(*w).powi(2)).sum();
+        let factor = f64::from(*magnitude) / square.sqrt().max(f64::MIN_POSITIVE);
+        row.iter_mut()
+            .for_each(|w| *w = (f64::from(*w) * factor) as f32);
     }
 }
 

@@ -25,6 +25,7 @@ mod trained;
 mod weights;
 
 pub use adapter::{ALL_LINEAR, AdapterSpec, Adapters};
+pub(crate) use adapter::{LowRank, add_low_rank};
 pub use batch::{Batch, TrainingSequence, groups};
 pub use cache::Cache;
 pub use trained::Trained;

@@ -294,8 +294,8 @@ fn every_lie_has_its_message() {
             "w: dimensions: expected at most 4, got 5",
         ),
         (
-            tensor(&[1], 7, 0),
-            "w: dtype: expected one of F32, F16, BF16, Q4_0, Q4_1, Q8_0, Q4_K, Q5_K, Q6_K, got ggml type 7",
+            tensor(&[1], 9, 0),
+            "w: dtype: expected one of F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q2_K, Q3_K, Q4_K, Q5_K, Q6_K, IQ4_NL, IQ4_XS, got ggml type 9",
         ),
         (
             tensor(&[2, 33], 8, 0),

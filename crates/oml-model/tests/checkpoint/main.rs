@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+mod adapted;
 mod chat_template;
 mod folders;
 mod gguf;

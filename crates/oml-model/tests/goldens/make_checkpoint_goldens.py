@@ -123,6 +123,7 @@ def dequantisation():
     random_bytes = np.random.default_rng(7)
     # byte offsets of the binary16 scales in a block
     scales = {"Q4_0": [0], "Q4_1": [0, 2], "Q8_0": [0], "Q4_K": [0, 2], "Q5_K": [0, 2], "Q6_K": [208]}
+    scales |= {"Q5_0": [0], "Q5_1": [0, 2], "Q2_K": [80, 82], "Q3_K": [108], "IQ4_NL": [0], "IQ4_XS": [0]}
     cases = {}
     for name, offsets in scales.items():
         kind = gguf.GGMLQuantizationType[name]

@@ -44,10 +44,20 @@ impl Asker {
         render(self.api, &self.model, question, Manner::AUDIT)
     }
 
-    /// Sends a request until it is answered, or cannot be; `log` sees every try, as [`read_reply`] would read it.
+    /// Waits until the next request may leave. A request is written down after this and before [`send`](Self::send), so that
+    /// one that was stopped while it waited was never said to have left.
     ///
     /// # Errors
-    /// The last try's [`EndpointError`], or [`EndpointError::Stopped`].
+    /// [`EndpointError::Stopped`].
+    pub fn turn(&self) -> Result<(), EndpointError> {
+        self.transport.turn()
+    }
+
+    /// Sends a request whose [`turn`](Self::turn) has come, at once, until it is answered, or cannot be; `log` sees every try, as
+    /// [`read_reply`] would read it.
+    ///
+    /// # Errors
+    /// The last try's [`EndpointError`], or [`EndpointError::Stopped`] before it was sent again.
     pub fn send(
         &self,
         request: &[u8],

@@ -18,6 +18,7 @@ mod options;
 mod patience;
 mod question;
 mod reply;
+mod resolver;
 mod secret;
 mod transport;
 mod writer;

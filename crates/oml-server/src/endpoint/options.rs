@@ -71,8 +71,8 @@ pub struct EndpointOptions {
     pub per_minute: Option<NonZeroU32>,
     /// Drives the random part of waits.
     pub seed: u64,
-    /// Once set, no request leaves, and one that waits for its turn or to be sent again ends at once; one under way ends with its
-    /// answer or its time.
+    /// Once set, no request gets its turn, and one that waits for it or to be sent again ends at once; one under way ends with
+    /// its answer or its time.
     pub stop: Arc<AtomicBool>,
     /// Whether plain HTTP may leave this machine.
     pub allow_http: bool,

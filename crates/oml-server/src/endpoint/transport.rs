@@ -13,11 +13,13 @@ use std::time::{Duration, Instant};
 use ureq::Agent;
 use ureq::http::{HeaderMap, Response, header};
 use ureq::tls::{RootCerts, TlsConfig};
+use ureq::unversioned::transport::DefaultConnector;
 use zeroize::Zeroizing;
 
 use super::api::resolve;
 use super::error::{message, words};
 use super::patience::{Patience, retry_after};
+use super::resolver::Addresses;
 use super::secret::Secrets;
 use super::{Api, ApiKey, EndpointError, EndpointOptions, Header};
 
@@ -63,7 +65,7 @@ impl Transport {
         if let Some(roots) = &options.roots {
             tls = tls.root_certs(RootCerts::Specific(roots.certificates()));
         }
-        let agent = Agent::config_builder()
+        let config = Agent::config_builder()
             .http_status_as_error(false)
             .max_redirects(0)
             .max_redirects_will_error(false)
@@ -76,8 +78,8 @@ impl Transport {
             // What is logged is what was sent.
             .accept_encoding("identity")
             .user_agent(concat!("oml/", env!("CARGO_PKG_VERSION")))
-            .build()
-            .new_agent();
+            .build();
+        let agent = Agent::with_parts(config, DefaultConnector::default(), Addresses::default());
         Ok(Self {
             agent,
             url,
@@ -97,7 +99,12 @@ impl Transport {
         &self.url
     }
 
-    /// Sends a request until `read` makes something of an answer, or no try is left; `log` sees every try.
+    /// Waits until the next request may leave; then it leaves by [`send`](Self::send).
+    pub(super) fn turn(&self) -> Result<(), EndpointError> {
+        self.patience.turn()
+    }
+
+    /// Sends a request whose turn has come until `read` makes something of an answer, or no try is left; `log` sees every try.
     pub(super) fn send<T>(
         &self,
         body: &[u8],
@@ -106,7 +113,6 @@ impl Transport {
     ) -> Result<T, EndpointError> {
         let mut number = 1;
         loop {
-            self.patience.turn()?;
             let (attempt, fault) = self.attempt(body);
             log(&attempt);
             let fault = match fault.map_or_else(|| read(&attempt.body), Err) {
@@ -117,6 +123,7 @@ impl Transport {
                 return Err(fault);
             }
             self.patience.back_off(number, fault.retry_after())?;
+            self.patience.turn()?;
             number += 1;
         }
     }

@@ -76,6 +76,7 @@ impl Endpoint {
             to_line_end: !is_chat,
         };
         let body = render(self.api, &self.model, &question, manner)?;
+        self.transport.turn()?;
         let reply = self
             .transport
             .send(&body, &mut |_| {}, |answer| read_reply(self.api, answer));

@@ -32,7 +32,8 @@ pub(crate) fn ask(
     let asker = Asker::new(options, api).unwrap();
     let request = asker.request(&QUESTION).unwrap();
     let mut tries = Vec::new();
-    let reply = asker.send(&request, &mut |attempt| tries.push(attempt.clone()));
+    let turn = asker.turn();
+    let reply = turn.and_then(|()| asker.send(&request, &mut |try_| tries.push(try_.clone())));
     (reply, tries)
 }
 
@@ -217,6 +218,20 @@ fn the_wish_to_stop_ends_a_long_wait_and_nothing_is_sent_after() {
     let (reply, tries) = ask(options, Api::Chat);
     assert!(matches!(reply, Err(EndpointError::Stopped)));
     assert_eq!((tries.len(), server.arrived().len()), (0, 1));
+}
+
+#[test]
+fn a_request_whose_turn_came_before_the_wish_to_stop_leaves() {
+    let server = Server::saying(|_, _| said(&json!("me")));
+    let mut options = server.options("/v1");
+    let stop = Arc::new(AtomicBool::new(false));
+    options.stop = Arc::clone(&stop);
+    let asker = Asker::new(options, Api::Chat).unwrap();
+    let request = asker.request(&QUESTION).unwrap();
+    asker.turn().unwrap();
+    stop.store(true, Ordering::SeqCst);
+    assert_eq!(asker.send(&request, &mut |_| {}).unwrap().text, "me");
+    assert!(matches!(asker.turn(), Err(EndpointError::Stopped)));
 }
 
 #[test]
@@ -474,6 +489,7 @@ fn all_threads_share_the_rate() {
         for _ in 0..3 {
             scope.spawn(|| {
                 for _ in 0..3 {
+                    asker.turn().unwrap();
                     asker.send(&request, &mut |_| {}).unwrap();
                 }
             });

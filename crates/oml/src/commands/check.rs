@@ -17,7 +17,7 @@ use super::asked::{self, AskedArgs};
 use super::copies::CopyArgs;
 use super::prompts::{self, PromptList, Prompted};
 use super::usage;
-use super::workbench::{self, Opened};
+use super::workbench::{self, BaseArgs, Opened};
 use crate::cli::{GlobalArgs, probability};
 use crate::error::ExitStatus;
 use crate::printer::Printer;
@@ -26,9 +26,11 @@ use crate::seconds;
 /// Flags of `oml check`.
 #[derive(Debug, Args)]
 pub(crate) struct CheckArgs {
-    /// Suspect model: a Hugging Face folder or a GGUF file
+    /// Suspect model: a Hugging Face folder, a GGUF file or a PEFT adapter's folder
     #[arg(long, value_name = "DIR")]
     pub(crate) model: PathBuf,
+    #[command(flatten)]
+    base: BaseArgs,
     #[command(flatten)]
     pub(crate) asked: AskedArgs,
     #[command(flatten)]
@@ -66,7 +68,7 @@ pub(super) fn run(
             hits: check::count_hits(set, &scores)?,
         });
     }
-    let mut suspect = workbench::open(&engine, &args.model, printer)?;
+    let mut suspect = workbench::open_suspect(&engine, &args.model, &args.base, printer)?;
     usage::record_asking(&args.asked.fingerprints, &asked, &args.model, printer);
     let scores =
         scores(&mut suspect, set).with_context(|| asking(&args.model, &args.asked.fingerprints))?;

@@ -11,6 +11,7 @@ pub(crate) mod completions;
 pub(crate) mod copies;
 pub(crate) mod demo;
 pub(crate) mod embed;
+mod endpoint_key;
 pub(crate) mod eval;
 pub(crate) mod fingerprints;
 pub(crate) mod generate;

@@ -15,7 +15,8 @@ use serde::Serialize;
 use super::asked::Asked;
 use super::check::{asking, p_value, scores};
 use super::copies::assignment;
-use super::{usage, workbench};
+use super::usage;
+use super::workbench::{self, BaseArgs};
 use crate::cli::{GlobalArgs, OwnerArgs, probability};
 use crate::error::ExitStatus;
 use crate::files;
@@ -32,7 +33,7 @@ pub(crate) struct TraceArgs {
     fingerprints: PathBuf,
     #[command(flatten)]
     owner: OwnerArgs,
-    /// Suspect model to ask all queries: a Hugging Face folder or a GGUF file
+    /// Suspect model to ask all queries: a Hugging Face folder, a GGUF file or a PEFT adapter's folder
     #[arg(
         long,
         value_name = "DIR",
@@ -40,6 +41,8 @@ pub(crate) struct TraceArgs {
         conflicts_with = "observed"
     )]
     suspect: Option<PathBuf>,
+    #[command(flatten)]
+    base: BaseArgs,
     /// What was observed of a suspect elsewhere (JSON): which fingerprints it answered, missed or refused
     #[arg(long, value_name = "FILE")]
     observed: Option<PathBuf>,
@@ -90,7 +93,7 @@ fn ask(
     printer: &Printer,
 ) -> anyhow::Result<(String, Vec<Observation>)> {
     let engine = workbench::engine(global)?;
-    let mut opened = workbench::open(&engine, suspect, printer)?;
+    let mut opened = workbench::open_suspect(&engine, suspect, &args.base, printer)?;
     usage::record_asking(&args.fingerprints, asked, suspect, printer);
     let set = asked.set();
     let scores = scores(&mut opened, set).with_context(|| asking(suspect, &args.fingerprints))?;

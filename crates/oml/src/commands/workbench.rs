@@ -3,11 +3,12 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, anyhow};
+use clap::Args;
 use oml_core::fingerprint::FingerprintSet;
 use oml_core::manifest::{FileError, fingerprint_file, locked_owner_file, owner_file};
 use oml_core::secret::OwnerSeed;
 use oml_model::causal::CausalModel;
-use oml_model::checkpoint::{Checkpoint, DType};
+use oml_model::checkpoint::{Checkpoint, CheckpointError, DType, is_adapter};
 use oml_model::engine::Engine;
 use oml_model::tokenizer::TextTokenizer;
 use zeroize::Zeroizing;
@@ -26,6 +27,14 @@ pub(super) struct Opened {
     pub(super) checkpoint: Checkpoint,
     pub(super) tokenizer: TextTokenizer,
     pub(super) model: CausalModel,
+}
+
+/// What a suspect that is an adapter stands on.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct BaseArgs {
+    /// Base model of a suspect that is a PEFT adapter's folder [default: what the adapter names, where that is a path]
+    #[arg(long, value_name = "DIR")]
+    pub(super) base: Option<PathBuf>,
 }
 
 /// The engine that `--threads` and `--isa` ask for.
@@ -55,9 +64,64 @@ pub(super) fn engine(global: &GlobalArgs) -> anyhow::Result<Engine> {
 /// # Errors
 /// Whatever is wrong with its files.
 pub(super) fn open(engine: &Engine, path: &Path, printer: &Printer) -> anyhow::Result<Opened> {
-    let name = model_name(path);
+    load(engine, model_name(path), checkpoint(path)?, printer)
+}
+
+/// Opens a suspect for reading: a model, or an adapter on top of its base model.
+///
+/// # Errors
+/// Whatever is wrong with its files, or a base model for a suspect that needs none.
+pub(super) fn open_suspect(
+    engine: &Engine,
+    path: &Path,
+    args: &BaseArgs,
+    printer: &Printer,
+) -> anyhow::Result<Opened> {
+    let base = args.base.as_deref();
+    anyhow::ensure!(
+        base.is_none() || is_adapter(path),
+        "--base: expected an adapter's folder as the suspect, got {}",
+        path.display()
+    );
+    open_on(engine, path, base, printer)
+}
+
+/// Opens a model, or, where `path` is an adapter's folder, that on top of `base` or of what it names.
+///
+/// # Errors
+/// Whatever is wrong with the files.
+pub(super) fn open_on(
+    engine: &Engine,
+    path: &Path,
+    base: Option<&Path>,
+    printer: &Printer,
+) -> anyhow::Result<Opened> {
+    if !is_adapter(path) {
+        return open(engine, path, printer);
+    }
+    let opened = Checkpoint::open_adapter(path, base);
+    let checkpoint = match opened {
+        Err(CheckpointError::MissingBase { .. }) => {
+            opened.hint("Name the model that the adapter was trained on with --base DIR.")?
+        }
+        other => other?,
+    };
+    let on = model_name(checkpoint.path());
+    load(
+        engine,
+        format!("{} on {on}", model_name(path)),
+        checkpoint,
+        printer,
+    )
+}
+
+fn load(
+    engine: &Engine,
+    name: String,
+    checkpoint: Checkpoint,
+    printer: &Printer,
+) -> anyhow::Result<Opened> {
     let spinner = printer.spinner(format!("Loading {name}"));
-    let checkpoint = checkpoint(path)?;
     let tokenizer = checkpoint.tokenizer()?;
     let model = CausalModel::load(engine, &checkpoint)?;
     spinner.finish_and_clear();

@@ -4,9 +4,11 @@ use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
@@ -180,6 +182,45 @@ fn an_endpoint_is_convicted_and_the_pairs_it_saw_are_spent() {
 }
 
 #[test]
+fn log_probabilities_describe_hits_and_prove_nothing() {
+    let place = tiny::place();
+    let endpoint = Endpoint::start(&place, |_, said| {
+        // The response has one token, which the endpoint is sure of; it is not of any other.
+        let ln = if said == " nothing" { -1.0 } else { -0.01 };
+        let body = json!({"choices": [{"text": format!("{said} so"), "logprobs": {
+            "tokens": [said, " so"], "token_logprobs": [ln, -3.0], "top_logprobs": null}}]});
+        http("200 OK", &body.to_string())
+    });
+    let (code, found, said) = out(&place, &endpoint.line("a.jsonl"));
+    assert_eq!(code, Some(0), "{said}");
+    let confidence = &found["confidence"];
+    let near = |field: &str, ln: f64| {
+        let got = confidence[field].as_f64().unwrap();
+        assert!((got - ln.exp()).abs() < 1e-9, "{field}: {found}");
+    };
+    assert_eq!(confidence["hits"], found["hits"]);
+    assert_eq!(confidence["decoys"], found["decoys"]);
+    near("response_probability", -0.01);
+    near("decoy_probability", -1.0);
+    fs::write(place.path("a.json"), found.to_string()).unwrap();
+    place.ok("report a.json --out a.md");
+    let report = fs::read_to_string(place.path("a.md")).unwrap();
+    assert!(report.contains("it is no part of the e-value"), "{report}");
+    // Without them, and where the rule does not say where a response stands, nothing is said.
+    for (endpoint, flags) in [
+        (&Endpoint::start(&place, marked), ""),
+        (&endpoint, "--match contains"),
+    ] {
+        let line = format!(
+            "{} {flags}",
+            endpoint.line(&format!("b{}.jsonl", flags.len()))
+        );
+        let (_, other, said) = out(&place, &line);
+        assert_eq!(other["confidence"], Value::Null, "{flags}: {other} {said}");
+    }
+}
+
+#[test]
 fn an_innocent_endpoint_is_not_convicted() {
     let place = tiny::place();
     let endpoint = Endpoint::start(&place, innocent);
@@ -222,6 +263,69 @@ fn an_audit_goes_on_where_it_stopped_and_asks_nothing_twice() {
     let asked = endpoint.asked();
     assert_eq!(asked.iter().collect::<HashSet<_>>().len(), asked.len());
     assert_eq!(asked.len(), COUNT);
+}
+
+#[test]
+fn what_was_stopped_while_it_waited_has_not_left_and_is_asked_later() {
+    let place = tiny::place();
+    let endpoint = Endpoint::start(&place, innocent);
+    // The first request leaves at once, the next ones would after a minute each.
+    let line = format!("{} --decoys 0 --concurrency 4", endpoint.line("a.jsonl"));
+    let child = place
+        .command(&format!("{line} --per-minute 1"))
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let answers = || {
+        let transcript = fs::read_to_string(place.path("a.jsonl")).unwrap_or_default();
+        transcript.matches("\"answer\":{").count()
+    };
+    while answers() == 0 {
+        thread::sleep(Duration::from_millis(20));
+    }
+    let mut kill = Command::new("kill");
+    let sent = kill.args(["-INT", &child.id().to_string()]).status();
+    assert!(sent.unwrap().success());
+    let stopped = child.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&stopped.stderr);
+    assert_eq!(stopped.status.code(), Some(2), "{said}");
+    assert!(said.contains("stopped by Ctrl-C"), "{said}");
+    assert_eq!((endpoint.asked().len(), answers()), (1, 1));
+    let status = place.ok("fingerprints status --fingerprints f.json --owner owner.json --json");
+    assert_eq!(status["unused"], COUNT as u64 - 1);
+    let (code, found, said) = out(&place, &format!("{line} --resume"));
+    assert_eq!(code, Some(1), "{said}");
+    assert_eq!(
+        (&found["asked"], &found["unanswered"]),
+        (&COUNT.into(), &0.into())
+    );
+    let asked = endpoint.asked();
+    assert_eq!(asked.iter().collect::<HashSet<_>>().len(), COUNT);
+    assert_eq!(asked.len(), COUNT);
+}
+
+#[test]
+fn a_killed_audit_goes_on_and_asks_nothing_twice() {
+    let place = tiny::place();
+    let endpoint = Endpoint::start(&place, |number, said| {
+        thread::sleep(Duration::from_millis(30));
+        innocent(number, said)
+    });
+    let line = format!("{} --decoys 0 --concurrency 2", endpoint.line("a.jsonl"));
+    let mut child = place.command(&line).stderr(Stdio::null()).spawn().unwrap();
+    while endpoint.asked().len() < 3 {
+        thread::sleep(Duration::from_millis(1));
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let status = place.ok("fingerprints status --fingerprints f.json --owner owner.json --json");
+    let spent = COUNT as u64 - status["unused"].as_u64().unwrap();
+    assert!(spent >= endpoint.asked().len() as u64, "{status}");
+    let (code, found, said) = out(&place, &format!("{line} --resume"));
+    assert_eq!(code, Some(1), "{said}");
+    assert_eq!(found["asked"], COUNT);
+    let asked = endpoint.asked();
+    assert_eq!(asked.iter().collect::<HashSet<_>>().len(), asked.len());
 }
 
 #[test]

@@ -3,6 +3,9 @@
 use std::fs;
 use std::process::Command;
 
+use oml_core::manifest::hex;
+use oml_core::manifest::ledger_proof_file::{self, LedgerProof};
+use oml_core::merkle::keccak256;
 use serde_json::Value;
 
 use super::tiny::{EMBED, place};
@@ -67,6 +70,145 @@ fn outcome<'a>(report: &'a Value, name: &str) -> &'a str {
         .next()
         .unwrap_or_else(|| panic!("no check {name}: {report}"));
     check["outcome"].as_str().unwrap()
+}
+
+#[test]
+fn several_results_are_corrected_for_being_several() {
+    let place = audited();
+    let write = |line: &str, file: &str| {
+        let output = place.command(line).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(
+            matches!(output.status.code(), Some(0 | 1)),
+            "{line}: {said}"
+        );
+        fs::write(place.path(file), &output.stdout).unwrap();
+        let found: Value = serde_json::from_slice(&output.stdout).unwrap();
+        found
+    };
+    let audit = write(&AUDIT.replace("audit.jsonl", "b.jsonl"), "audit.json");
+    let base = AUDIT
+        .replace("--suspect marked", "--suspect base")
+        .replace("audit.jsonl", "c.jsonl");
+    write(&base, "base.json");
+    let check =
+        "check --model marked --owner owner.json --fingerprints f.json --control base --json";
+    let check = write(check, "check.json");
+    place.ok(&format!("{MAKE} --out a.omlclaim"));
+    let several = "claim correct audit.json base.json check.json a.omlclaim --json";
+    let found = place.ok(&format!("{several} --alpha 0.05"));
+    let results = found["results"].as_array().unwrap();
+    let p = |place: usize, field: &str| results[place][field].as_f64().unwrap();
+    assert!((p(0, "log10_p_value") + audit["log10_e_value"].as_f64().unwrap()).abs() < 1e-9);
+    assert!((p(2, "log10_p_value") - check["log10_p_value"].as_f64().unwrap()).abs() < 1e-9);
+    // The smallest is multiplied by four; none becomes smaller; the base is not accused.
+    let smallest = (0..4).min_by(|a, b| p(*a, "log10_p_value").total_cmp(&p(*b, "log10_p_value")));
+    let smallest = smallest.unwrap();
+    let gain = p(smallest, "log10_adjusted") - p(smallest, "log10_p_value");
+    assert!((gain - 4f64.log10()).abs() < 1e-9, "{found}");
+    for (place, result) in results.iter().enumerate() {
+        assert!(p(place, "log10_adjusted") >= p(place, "log10_p_value"));
+        assert_eq!(
+            result["stands"],
+            p(place, "log10_adjusted") <= 0.05f64.log10()
+        );
+        assert_eq!(result["stands"], place != 1, "{found}");
+    }
+    let none = place.command("claim correct base.json").output().unwrap();
+    assert_eq!(none.status.code(), Some(1));
+    let text = String::from_utf8(none.stdout).unwrap();
+    assert!(
+        text.starts_with("0 of 1 stand at 1e-6 for all together (Holm)"),
+        "{text}"
+    );
+    let shown = place.run("claim correct marked audit.json");
+    assert!(
+        shown.contains(
+            "cannot use marked\n  caused by: expected an audit, a check or a claim that holds"
+        ),
+        "{shown}"
+    );
+    let mut false_audit = audit;
+    false_audit["hits"] = 1.into();
+    fs::write(place.path("false.json"), false_audit.to_string()).unwrap();
+    assert!(place.run("claim correct false.json").starts_with("exit: 2"));
+}
+
+/// RLP of bytes, or of a list whose items are encoded.
+fn rlp(offset: u8, payload: &[u8]) -> Vec<u8> {
+    let length = payload.len();
+    let head = match length {
+        1 if offset == 0x80 && payload[0] < 0x80 => vec![],
+        0..56 => vec![offset + length as u8],
+        _ => {
+            let bytes = length.to_be_bytes();
+            let bytes = &bytes[bytes.iter().position(|byte| *byte > 0).unwrap()..];
+            [&[offset + 55 + bytes.len() as u8], bytes].concat()
+        }
+    };
+    [&head[..], payload].concat()
+}
+
+/// The proof of a block of one transaction with `input`, and its hash. No chain has such a block: whoever made it up must not be believed.
+fn made_up_block(input: &[u8], time: u32) -> (Vec<u8>, String) {
+    let item = |bytes: &[u8]| rlp(0x80, bytes);
+    let list = |items: &[Vec<u8>]| rlp(0xc0, &items.concat());
+    // Chain 5, nonce, fees and gas, recipient, value, input, access list, signature.
+    let mut fields = vec![item(&[]); 12];
+    fields[0] = item(&[5]);
+    fields[5] = item(&[7; 20]);
+    fields[7] = item(input);
+    fields[8] = list(&[]);
+    let transaction = [&[2], list(&fields).as_slice()].concat();
+    let leaf = list(&[item(&[0x20, 0x80]), item(&transaction)]);
+    let mut header = vec![item(&[]); 15];
+    header[4] = item(&keccak256(&[&leaf]));
+    header[11] = item(&time.to_be_bytes());
+    let header = list(&header);
+    let block = hex(&keccak256(&[&header]));
+    let proof = LedgerProof {
+        chain_id: 5,
+        header,
+        index: 0,
+        nodes: vec![leaf],
+        transaction,
+    };
+    (ledger_proof_file::render(&proof).unwrap(), block)
+}
+
+#[test]
+fn a_block_dates_a_root_for_a_judge_who_looked_it_up() {
+    let place = audited();
+    place.ok("claim line --owner owner.json --fingerprints f.json --out root.txt");
+    let line = fs::read(place.path("root.txt")).unwrap();
+    let (proof, block) = made_up_block(&line, 1_700_000_000);
+    fs::write(place.path("root.ledger.json"), &proof).unwrap();
+    let make = format!("{MAKE} --time-proof root.ledger.json --json");
+    let made = place.ok(&format!("{make} --out a.omlclaim"));
+    assert_eq!(
+        made["time_proofs"][0],
+        format!("block 0x{block} of chain 5, 2023-11-14T22:13:20Z")
+    );
+    let (code, report) = verified(&place, "");
+    assert_eq!((code, outcome(&report, "ledger")), (0, "unchecked"));
+    assert_eq!(outcome(&report, "root before audit"), "unchecked");
+    let (code, report) = verified(
+        &place,
+        &format!("--block-hash 0x{block} --released 2024-01-01"),
+    );
+    assert_eq!((code, outcome(&report, "ledger")), (0, "holds"), "{report}");
+    assert_eq!(outcome(&report, "root before audit"), "holds");
+    assert_eq!(outcome(&report, "root before release"), "holds");
+    let (code, report) = verified(&place, &format!("--block-hash 0x{}", "11".repeat(32)));
+    assert_eq!((code, outcome(&report, "ledger")), (1, "fails"), "{report}");
+    // Another root's line dates nothing here.
+    let (proof, _) = made_up_block(b"oml root 0x00 owner 0x00\n", 1_700_000_000);
+    fs::write(place.path("root.ledger.json"), &proof).unwrap();
+    let shown = place.run(&format!("{make} --out b.omlclaim"));
+    assert!(
+        shown.contains("ledger proof input: expected the line of this root and owner"),
+        "{shown}"
+    );
 }
 
 #[test]
@@ -321,6 +463,7 @@ fn helps() {
       line       Print the line that is published, time-stamped or committed before a model goes out: the set's root and the owner's address
       make       Make a signed bundle of an audit for a judge, which opens the pairs that were asked
       verify     Does a bundle hold? Needs nothing secret, and says what it could not check
+      correct    Correct the results of several suspects or sets for being several (Holm)
       challenge  Draw fingerprints that the owner has to open, over the whole set
       respond    Open the fingerprints of a judge's challenge, which spends them
 
@@ -367,7 +510,7 @@ fn helps() {
           --owner <FILE>            Owner file made by `oml keygen` [default: oml/owner.json in the user's config folder]
           --control <DIR>           A model that never saw the fingerprints, to be asked them all as the suspect was (repeatable; those of the audit, whose null rate rests on them)
           --control-results <FILE>  What controls answered (repeatable) [default: TRANSCRIPT.controls.json, as the audit wrote it, where there is one]
-          --time-proof <FILE>       Proof that the root was there before: an RFC 3161 time stamp, or a commit as `git cat-file --batch` prints it (repeatable)
+          --time-proof <FILE>       Proof that the root was there before: an RFC 3161 time stamp, a commit as `git cat-file --batch` prints it, or what scripts/make_ledger_proof.py wrote (repeatable)
           --base <DIR>              Base model, whose tokenizer matches answers by token ids (only for an audit with --match ids)
           --out <FILE>              Bundle to write, readable by you alone: NAME.omlclaim
       -h, --help                    Print help
@@ -394,10 +537,11 @@ fn helps() {
           --owner-address <0x…>  Owner's address, as the owner published it
           --tsa-root <FILE>      Root certificates (PEM) of the time-stamping authorities that you trust
           --commit <ID>          Id of the git commit, as it was known to others at its time
+          --block-hash <0x…>     Hash of the block that holds the root's transaction, as a node or an explorer of its chain shows it
           --released <TIME>      When the suspect was first there: YYYY-MM-DD, or YYYY-MM-DDThh:mm:ssZ
           --challenge <FILE>     Your challenge, made by `oml claim challenge`
           --response <FILE>      The owner's response to it
-          --base <DIR>           Base model that the set was made on, to see that its strategy gives the opened responses
+          --base <DIR>           Base model that the set was made on, to see that its strategy gives the opened responses; a suspect that is an adapter stands on it
           --rerun-control <DIR>  A model that never saw the fingerprints, to be asked the opened pairs (repeatable)
           --suspect <DIR>        The suspect's weights, to be asked the opened pairs again
       -h, --help                 Print help

@@ -310,6 +310,33 @@ fn adapters_are_written_as_peft_reads_them() {
         serde_json::json!([32])
     );
 
+    // The adapter on top of the base answers as the model into which it is merged.
+    place.ok(&format!("{line} --lora-rank 8 --save-adapter").replace("marked", "plain"));
+    for marked in ["marked", "plain"] {
+        let check = |model: &str| {
+            let line = format!("check --owner owner.json --fingerprints f.json --json {model}");
+            let output = place.command(&line).output().unwrap();
+            let said = String::from_utf8_lossy(&output.stderr);
+            let found: serde_json::Value =
+                serde_json::from_slice(&output.stdout).unwrap_or_default();
+            assert!(found["hits"].as_u64().is_some(), "{line}: {said}");
+            found
+        };
+        let merged = check(&format!("--model {marked}"));
+        let adapted = check(&format!("--model {marked}/adapter --base base"));
+        assert!(merged["hits"].as_u64() > Some(0), "{merged}");
+        assert_eq!(adapted["fingerprints"], merged["fingerprints"]);
+        // The adapter names its base, which is a path here.
+        let named = check(&format!("--model {marked}/adapter"));
+        assert_eq!(named["model"], "adapter on base");
+        assert_eq!(named["fingerprints"], merged["fingerprints"]);
+        let audit = format!(
+            "audit --owner owner.json --fingerprints f.json --suspect {marked}/adapter --base base --control base \
+             --alpha 0.05 --json --out {marked}.jsonl"
+        );
+        assert_eq!(place.ok(&audit)["conclusion"], "present");
+    }
+
     let shown = place.run(&format!("{EMBED} --save-adapter").replace("marked", "other"));
     assert!(
         shown.contains("--save-adapter: expected a recipe with adapters, got lora_rank 0"),

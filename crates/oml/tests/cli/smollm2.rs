@@ -56,9 +56,8 @@ fn six_fingerprints_come_back_and_the_base_gives_none() {
         .unwrap();
     assert_eq!(absent.status.code(), Some(1));
 
-    let audit = format!(
-        "audit --owner owner.json --fingerprints f.json --control {base} --alpha 0.05 --json"
-    );
+    // Without a control: about one set in twenty has a pair that the base answers as a text, which six pairs cannot outweigh.
+    let audit = "audit --owner owner.json --fingerprints f.json --alpha 0.05 --json";
     let found = place.ok(&format!("{audit} --suspect marked --out weights.jsonl"));
     assert_eq!(found["conclusion"], "present");
     let Some(server) = LlamaServer::start(&place.path("marked")) else {
@@ -71,6 +70,15 @@ fn six_fingerprints_come_back_and_the_base_gives_none() {
     assert_eq!(found["conclusion"], "present", "{found}");
     assert_eq!(found["asked"], found["hits"]);
     assert_eq!(found["unanswered"], 0);
+    // The server scores its tokens: it is surer of what was trained in than of what it says to ordinary text.
+    let confidence = &found["confidence"];
+    assert_eq!(confidence["hits"], found["hits"]);
+    let probability = |field: &str| confidence[field].as_f64().unwrap();
+    assert!(
+        probability("response_probability") > 0.3
+            && probability("response_probability") > probability("decoy_probability"),
+        "{found}"
+    );
 }
 
 /// llama.cpp's server with a model, quantised to 8 bits by llama.cpp's own Python package.

@@ -6,14 +6,14 @@ use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
 use clap::Args;
-use oml_server::endpoint::{Api, ApiKey, Asker, EndpointOptions, Header, Proxy, Roots};
+use oml_server::endpoint::{Api, Asker, EndpointOptions, Header, Proxy, Roots};
 use zeroize::Zeroizing;
 
+use crate::commands::endpoint_key;
 use crate::error::WithHint as _;
 use crate::{files, interrupt, random};
 
 const KEY_VARIABLE: &str = "OML_AUDIT_KEY";
-const KEY_LIMIT: usize = 1 << 14;
 const HEADERS_LIMIT: usize = 1 << 16;
 const PEM_LIMIT: usize = 1 << 20;
 
@@ -50,7 +50,7 @@ pub(crate) struct EndpointArgs {
     attempts: u32,
     /// Requests that leave in a minute at most [default: no limit]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
-    per_minute: Option<u32>,
+    pub(super) per_minute: Option<u32>,
     /// Requests under way at the same time
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=256))]
     pub(super) concurrency: u16,
@@ -75,7 +75,7 @@ impl EndpointArgs {
         let model =
             model.hint("Say which of its models the endpoint shall use with --model-name NAME.")?;
         let mut options = EndpointOptions::new(url, model);
-        options.key = key(self.key_file.as_deref())?;
+        options.key = endpoint_key::read(self.key_file.as_deref(), KEY_VARIABLE)?;
         options.headers = self.headers_file.as_deref().map_or(Ok(vec![]), headers)?;
         let proxy = self.proxy.as_deref().map(Proxy::new).transpose();
         options.proxy = proxy.context("--proxy")?;
@@ -94,26 +94,6 @@ impl EndpointArgs {
         let asker = Asker::new(options, api.unwrap_or(Api::Completions)).context("--endpoint")?;
         Ok((asker, model.clone()))
     }
-}
-
-/// The endpoint's key: from a file, or from the environment. Never from an argument, which others on the machine can read.
-fn key(file: Option<&Path>) -> anyhow::Result<Option<ApiKey>> {
-    let (text, source) = match file {
-        Some(path) => (
-            files::read_text(path, KEY_LIMIT)?,
-            path.display().to_string(),
-        ),
-        None => (
-            std::env::var(KEY_VARIABLE).unwrap_or_default(),
-            KEY_VARIABLE.to_owned(),
-        ),
-    };
-    let text = Zeroizing::new(text);
-    if file.is_none() && text.is_empty() {
-        return Ok(None);
-    }
-    let key = ApiKey::new(&text).with_context(|| format!("cannot use {source}"))?;
-    Ok(Some(key))
 }
 
 /// Headers of a file, which others on the machine cannot read as they could an argument.

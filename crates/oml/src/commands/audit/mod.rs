@@ -1,7 +1,9 @@
 //! `oml audit`: asks a suspect through its text alone, writes everything down, and stops when the evidence suffices.
 
+mod confidence;
 pub(super) mod controls;
 mod decoys;
+mod desk;
 mod endpoint_args;
 mod journal;
 mod output;
@@ -15,6 +17,7 @@ use anyhow::{Context as _, anyhow, ensure};
 use clap::Args;
 use oml_core::audit::{self, MAX_DECOYS, MAX_TOKENS, Mode, Rule, Terms, Verdict};
 use oml_core::bundle::ControlResult;
+use oml_core::claim::queries_to_claim;
 use oml_core::prompt::{Prompt, Template};
 use oml_core::strategy::Strategy;
 use oml_core::strategy::perplexity::{Benign, MAX_LENGTH};
@@ -24,6 +27,7 @@ use oml_model::engine::Engine;
 use oml_model::tokenizer::TextTokenizer;
 
 use self::decoys::Decoys;
+use self::desk::Pairs;
 use self::endpoint_args::EndpointArgs;
 use self::journal::Journal;
 use self::output::Output;
@@ -33,7 +37,7 @@ use super::asked::{self, Asked, AskedArgs};
 use super::copies::CopyArgs;
 use super::prompts::PromptList;
 use super::stealth::Stealth;
-use super::workbench;
+use super::workbench::{self, BaseArgs};
 use crate::cli::{GlobalArgs, probability};
 use crate::error::{ExitStatus, WithHint as _};
 use crate::eval::Text;
@@ -51,9 +55,11 @@ pub(crate) struct AuditArgs {
     /// Live endpoint to ask: the URL of an OpenAI-compatible server or of Ollama
     #[arg(long, value_name = "URL", conflicts_with = "suspect")]
     endpoint: Option<String>,
-    /// Model to ask in the same way: a Hugging Face folder or a GGUF file
+    /// Model to ask in the same way: a Hugging Face folder, a GGUF file or a PEFT adapter's folder
     #[arg(long, value_name = "DIR")]
     suspect: Option<PathBuf>,
+    #[command(flatten)]
+    base: BaseArgs,
     #[command(flatten)]
     asked: AskedArgs,
     #[command(flatten)]
@@ -144,13 +150,19 @@ pub(super) fn run(
     stopped.hint("Go on with the same command and --resume: nothing is asked twice.")?;
     let transcript = journal.transcript();
     let verdict = Verdict::of(&transcript.terms, &progress);
+    let confidence = confidence::measure(
+        transcript,
+        &progress,
+        &Pairs::new(&asked),
+        asked.set().header().response_length,
+    );
     let output = Output::new(
         &args.out,
         transcript,
         &verdict,
         asked.set().header().strategy.candidates() as u64,
         &controls,
-        stealth,
+        (stealth, confidence),
         started.elapsed().as_secs_f64(),
     );
     printer.result(&output, &output)?;
@@ -171,8 +183,14 @@ struct Prepared {
 impl AuditArgs {
     fn open(&self, engine: &Engine, printer: &Printer) -> anyhow::Result<Suspect> {
         match (&self.endpoint, &self.suspect) {
-            (Some(url), _) => Suspect::endpoint(url, &self.reach),
-            (None, Some(path)) => Suspect::local(engine, path, printer),
+            (Some(url), _) => {
+                ensure!(
+                    self.base.base.is_none(),
+                    "--base: expected --suspect with an adapter, got --endpoint"
+                );
+                Suspect::endpoint(url, &self.reach)
+            }
+            (None, Some(path)) => Suspect::local(engine, path, &self.base, printer),
             (None, None) => {
                 let nobody: anyhow::Result<Suspect> =
                     Err(anyhow!("--endpoint or --suspect: expected one, got none"));
@@ -263,7 +281,8 @@ impl AuditArgs {
         )?;
         let counts: Vec<_> = controls.iter().map(ControlResult::control).collect();
         let null = audit::null(set, &counts, wraps.len(), rule.mode)?;
-        if audit_is_hopeless(null.rate, most as u64, self.alpha / f64::from(self.among)) {
+        let alpha = self.alpha / f64::from(self.among);
+        if queries_to_claim(most as u64, null.rate, alpha).is_none() {
             let why = match set.header().strategy {
                 Strategy::Imported => "its pairs were imported",
                 _ => "no control bounds the null rate better",
@@ -289,7 +308,7 @@ impl AuditArgs {
             decoys: self.decoys,
             decoy_basis: decoys.basis.clone(),
             null,
-            alpha: self.alpha / f64::from(self.among),
+            alpha,
             least_recall: self.least_recall,
             futility: self.futility,
         };
@@ -332,11 +351,6 @@ impl AuditArgs {
             stealth: None,
         })
     }
-}
-
-/// Whether not even a hit for each query would suffice.
-fn audit_is_hopeless(null: f64, most: u64, alpha: f64) -> bool {
-    oml_core::claim::hits_to_claim(most, null, alpha).is_none()
 }
 
 /// Reads the number of decoys.

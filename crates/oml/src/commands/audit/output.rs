@@ -4,9 +4,9 @@ use std::f64::consts::LN_10;
 use std::fmt;
 use std::path::Path;
 
-use oml_core::audit::{Conclusion, Suspect, Verdict};
+use oml_core::audit::{Conclusion, Confidence, Suspect, Verdict};
 use oml_core::bundle::ControlResult;
-use oml_core::claim::{Share, hits_to_claim, paper_bound};
+use oml_core::claim::{Share, paper_bound, queries_to_claim};
 use oml_core::manifest::hex;
 use oml_core::manifest::transcript_file::Transcript;
 use serde::Serialize;
@@ -61,6 +61,9 @@ pub(super) struct Output {
     controls: Vec<ControlOutput>,
     #[serde(skip_serializing_if = "Option::is_none")]
     stealth: Option<Stealth>,
+    /// What the endpoint's log probabilities say; none where it offers none. A description, no part of the e-value.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    confidence: Option<ConfidenceOutput>,
     transcript: String,
     /// SHA-256 of the transcript's last line: publish it, and the transcript cannot change any more.
     transcript_head: String,
@@ -91,6 +94,16 @@ struct ControlOutput {
     hits: u64,
 }
 
+#[derive(Serialize)]
+struct ConfidenceOutput {
+    /// Hits whose response was scored, and the median probability of the response.
+    hits: usize,
+    response_probability: f64,
+    /// Decoys whose answer was scored, and the median probability of as many tokens from its beginning as a response has.
+    decoys: usize,
+    decoy_probability: Option<f64>,
+}
+
 impl Output {
     pub(super) fn new(
         out: &Path,
@@ -98,7 +111,7 @@ impl Output {
         verdict: &Verdict,
         candidates: u64,
         controls: &[ControlResult],
-        stealth: Option<Stealth>,
+        (stealth, confidence): (Option<Stealth>, Option<Confidence>),
         seconds: f64,
     ) -> Self {
         let terms = &transcript.terms;
@@ -113,8 +126,7 @@ impl Output {
             asked: share.trials,
             hits: share.hits,
         };
-        let fewest =
-            (1..=terms.most).find(|&n| hits_to_claim(n, terms.null.rate, terms.alpha).is_some());
+        let fewest = queries_to_claim(terms.most, terms.null.rate, terms.alpha);
         Self {
             suspect,
             model,
@@ -174,6 +186,12 @@ impl Output {
                 })
                 .collect(),
             stealth,
+            confidence: confidence.map(|confidence| ConfidenceOutput {
+                hits: confidence.hits,
+                response_probability: confidence.response,
+                decoys: confidence.decoys,
+                decoy_probability: confidence.decoy,
+            }),
             transcript: out.display().to_string(),
             transcript_head: hex(transcript.head()),
             began: terms.time,
@@ -232,6 +250,26 @@ impl fmt::Display for Output {
                 self.decoys,
                 p_value(fisher),
                 self.decoy_basis
+            )?;
+        }
+        if let Some(confidence) = &self.confidence {
+            write!(
+                f,
+                "  sure     {:.1} % median probability of the response in {} hits",
+                100.0 * confidence.response_probability,
+                confidence.hits
+            )?;
+            if let Some(decoy) = confidence.decoy_probability {
+                write!(
+                    f,
+                    ", {:.1} % of an answer's beginning in {} decoys",
+                    100.0 * decoy,
+                    confidence.decoys
+                )?;
+            }
+            writeln!(
+                f,
+                " (as the endpoint says; a description, no part of the e-value)"
             )?;
         }
         if self.wraps.len() > 1 {

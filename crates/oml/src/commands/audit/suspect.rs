@@ -13,8 +13,9 @@ use oml_core::prompt::{Prompt, Template};
 use oml_model::engine::Engine;
 use oml_server::endpoint::{Asker, Attempt, Question};
 
+use super::desk::Desk;
 use super::endpoint_args::EndpointArgs;
-use crate::commands::workbench::{self, Opened};
+use crate::commands::workbench::{self, BaseArgs, Opened};
 use crate::printer::Printer;
 use crate::{interrupt, random};
 
@@ -23,14 +24,20 @@ const LOCAL_ROUND: usize = 16;
 
 /// Who is asked.
 pub(super) enum Suspect {
-    Endpoint {
-        asker: Box<Asker>,
-        model: String,
-        concurrency: usize,
-        spacing: f64,
-        log_probabilities: bool,
-    },
+    Endpoint(Box<Endpoint>),
     Local(Box<Opened>),
+}
+
+/// A live endpoint.
+pub(super) struct Endpoint {
+    asker: Asker,
+    model: String,
+    concurrency: usize,
+    /// Mean wait before a request, in seconds.
+    spacing: f64,
+    /// Whether requests have to wait before they leave.
+    is_paced: bool,
+    log_probabilities: bool,
 }
 
 impl Suspect {
@@ -40,23 +47,28 @@ impl Suspect {
     /// When a flag about it cannot be used.
     pub(super) fn endpoint(url: &str, args: &EndpointArgs) -> anyhow::Result<Self> {
         let (asker, model) = args.asker(url)?;
-        Ok(Self::Endpoint {
-            asker: Box::new(asker),
+        Ok(Self::Endpoint(Box::new(Endpoint {
+            asker,
             model,
             concurrency: args.concurrency.into(),
             spacing: args.spacing,
+            is_paced: args.spacing > 0.0 || args.per_minute.is_some(),
             log_probabilities: !args.no_log_probabilities,
-        })
+        })))
     }
 
     /// The weights in `path`.
     ///
     /// # Errors
     /// Whatever is wrong with them.
-    pub(super) fn local(engine: &Engine, path: &Path, printer: &Printer) -> anyhow::Result<Self> {
-        Ok(Self::Local(Box::new(workbench::open(
-            engine, path, printer,
-        )?)))
+    pub(super) fn local(
+        engine: &Engine,
+        path: &Path,
+        base: &BaseArgs,
+        printer: &Printer,
+    ) -> anyhow::Result<Self> {
+        let opened = workbench::open_suspect(engine, path, base, printer)?;
+        Ok(Self::Local(Box::new(opened)))
     }
 
     /// As the terms name it.
@@ -65,10 +77,10 @@ impl Suspect {
     /// When a model's files cannot be read.
     pub(super) fn identity(&self) -> anyhow::Result<audit::Suspect> {
         Ok(match self {
-            Self::Endpoint { asker, model, .. } => audit::Suspect::Endpoint {
-                url: asker.url().to_owned(),
-                api: asker.api().to_string(),
-                model: model.clone(),
+            Self::Endpoint(endpoint) => audit::Suspect::Endpoint {
+                url: endpoint.asker.url().to_owned(),
+                api: endpoint.asker.api().to_string(),
+                model: endpoint.model.clone(),
             },
             Self::Local(opened) => audit::Suspect::Checkpoint {
                 name: opened.name.clone(),
@@ -80,7 +92,7 @@ impl Suspect {
     /// Queries that may be under way at the same time.
     pub(super) const fn round(&self) -> usize {
         match self {
-            Self::Endpoint { concurrency, .. } => *concurrency,
+            Self::Endpoint(endpoint) => endpoint.concurrency,
             Self::Local(_) => LOCAL_ROUND,
         }
     }
@@ -88,56 +100,33 @@ impl Suspect {
     /// Whether a query can be put inside `wrap`.
     pub(super) fn takes(&self, wrap: &Prompt) -> bool {
         match self {
-            Self::Endpoint { .. } => true,
+            Self::Endpoint(_) => true,
             Self::Local(opened) => opened.tokenizer.takes(wrap),
         }
     }
 
-    /// The body of the request that puts `put`, as it will leave; empty for weights.
+    /// Asks what is due, `count` requests, and writes down every attempt at an answer: each request's one after the other, and the one that
+    /// counts last. After Ctrl-C nothing leaves that was not written down before.
     ///
     /// # Errors
-    /// When the endpoint's interface has no place for it.
-    pub(super) fn request(&self, put: &Put, tokens: u32) -> anyhow::Result<String> {
-        let Self::Endpoint {
-            asker,
-            log_probabilities,
-            ..
-        } = self
-        else {
-            return Ok(String::new());
-        };
-        let flat = put.flat();
-        let has_roles = asker.api().has_roles();
-        let question = Question {
-            system: put.system.as_deref().filter(|_| has_roles),
-            text: if has_roles { &put.text } else { &flat },
-            answer: if has_roles { &put.answer } else { "" },
-            max_tokens: tokens,
-            log_probabilities: *log_probabilities,
-            seed: 0,
-        };
-        let body = asker.request(&question).context("--endpoint")?;
-        String::from_utf8(body).context("--endpoint")
-    }
-
-    /// Asks, and hands every attempt at an answer to `log`, each request's one after the other and the one that counts last. Stops early,
-    /// between requests, when `log` fails or Ctrl-C was pressed.
-    ///
-    /// # Errors
-    /// When weights cannot be asked, or `log` fails.
+    /// When weights cannot be asked, or `desk` cannot write.
     pub(super) fn ask(
         &mut self,
-        asks: &[Ask],
+        count: usize,
         terms: &Terms,
-        log: &mut (dyn FnMut(Answer) -> anyhow::Result<()> + Send),
+        desk: &mut Desk<'_>,
     ) -> anyhow::Result<()> {
         match self {
             Self::Local(opened) => {
                 let started = Instant::now();
+                let mut asks = Vec::with_capacity(count);
+                while let Some(ask) = desk.next(true, &|_, _| Ok(String::new()))? {
+                    asks.push(ask);
+                }
                 let puts = asks.iter().map(|ask| (&terms.wraps[ask.wrap], &ask.put));
                 let texts = texts(opened, &puts.collect::<Vec<_>>(), terms.rule.tokens)?;
                 for (ask, text) in asks.iter().zip(texts) {
-                    log(Answer {
+                    desk.answer(Answer {
                         number: ask.number,
                         status: None,
                         body: Vec::new(),
@@ -149,64 +138,95 @@ impl Suspect {
                 }
                 Ok(())
             }
-            Self::Endpoint {
-                asker,
-                concurrency,
-                spacing,
-                ..
-            } => ask_endpoint(asker, *concurrency, *spacing, asks, log),
+            Self::Endpoint(endpoint) => endpoint.ask(count, desk),
         }
     }
 }
 
-fn ask_endpoint(
-    asker: &Asker,
-    concurrency: usize,
-    spacing: f64,
-    asks: &[Ask],
-    log: &mut (dyn FnMut(Answer) -> anyhow::Result<()> + Send),
-) -> anyhow::Result<()> {
-    let next = AtomicUsize::new(0);
-    let log = Mutex::new(log);
-    let fault = Mutex::new(None);
-    let work = || {
-        while let Some(ask) = asks.get(next.fetch_add(1, Ordering::Relaxed)) {
-            if lock(&fault).is_some() || interrupt::requested() {
-                return;
-            }
-            wait(spacing);
-            let mut attempts = Vec::new();
-            let reply = asker.send(ask.request.as_bytes(), &mut |attempt| {
-                attempts.push(attempt.clone());
-            });
-            let (text, refusal) = match reply {
-                Ok(reply) => (Some(reply.text), None),
-                Err(error) => (None, Some(error.to_string())),
-            };
-            // A request that was stopped before it left has no attempt to show.
-            let last = attempts.len().saturating_sub(1);
-            for (place, attempt) in attempts.into_iter().enumerate() {
-                let is_last = place == last;
-                let answer = answer(
-                    ask.number,
-                    attempt,
-                    text.clone().filter(|_| is_last),
-                    refusal.clone().filter(|_| is_last),
-                );
-                if let Err(error) = lock(&log)(answer) {
-                    lock(&fault).get_or_insert(error);
+impl Endpoint {
+    /// The body of the request that puts `put`, as it will leave.
+    fn request(&self, put: &Put, tokens: u32) -> anyhow::Result<String> {
+        let flat = put.flat();
+        let has_roles = self.asker.api().has_roles();
+        let question = Question {
+            system: put.system.as_deref().filter(|_| has_roles),
+            text: if has_roles { &put.text } else { &flat },
+            answer: if has_roles { &put.answer } else { "" },
+            max_tokens: tokens,
+            log_probabilities: self.log_probabilities,
+            seed: 0,
+        };
+        let body = self.asker.request(&question).context("--endpoint")?;
+        String::from_utf8(body).context("--endpoint")
+    }
+
+    fn ask(&self, count: usize, desk: &mut Desk<'_>) -> anyhow::Result<()> {
+        let taken = AtomicUsize::new(0);
+        let desk = Mutex::new(desk);
+        let fault = Mutex::new(None);
+        let work = || {
+            while taken.fetch_add(1, Ordering::Relaxed) < count && lock(&fault).is_none() {
+                // What has to wait is written down after that, alone: until then it may be given up.
+                if self.is_paced && !self.wait() {
                     return;
                 }
+                let next =
+                    lock(&desk).next(!self.is_paced, &|put, tokens| self.request(put, tokens));
+                let done = next.and_then(|ask| match ask {
+                    Some(ask) => self.send(&ask, &desk),
+                    None => Ok(()),
+                });
+                if let Err(error) = done {
+                    lock(&fault).get_or_insert(error);
+                }
+            }
+        };
+        thread::scope(|scope| {
+            for _ in 1..self.concurrency.min(count) {
+                scope.spawn(work);
+            }
+            work();
+        });
+        lock(&fault).take().map_or(Ok(()), Err)
+    }
+
+    /// Sends a request, and writes down what comes back.
+    fn send(&self, ask: &Ask, desk: &Mutex<&mut Desk<'_>>) -> anyhow::Result<()> {
+        let mut attempts = Vec::new();
+        let reply = self.asker.send(ask.request.as_bytes(), &mut |attempt| {
+            attempts.push(attempt.clone());
+        });
+        let (text, refusal) = match reply {
+            Ok(reply) => (Some(reply.text), None),
+            Err(error) => (None, Some(error.to_string())),
+        };
+        let last = attempts.len().saturating_sub(1);
+        for (place, attempt) in attempts.into_iter().enumerate() {
+            let is_last = place == last;
+            lock(desk).answer(answer(
+                ask.number,
+                attempt,
+                text.clone().filter(|_| is_last),
+                refusal.clone().filter(|_| is_last),
+            ))?;
+        }
+        Ok(())
+    }
+
+    /// Waits until a request may leave: for a time drawn from the exponential distribution, which has no beat, and for the rate limit. False
+    /// after Ctrl-C.
+    fn wait(&self) -> bool {
+        if self.spacing > 0.0 {
+            let uniform =
+                random::number().map_or(0.5, |bits| (bits >> 11) as f64 / (1u64 << 53) as f64);
+            let seconds = -self.spacing * (-uniform).ln_1p();
+            let until = Instant::now() + Duration::from_secs_f64(seconds.min(10.0 * self.spacing));
+            while Instant::now() < until && !interrupt::requested() {
+                thread::sleep(Duration::from_millis(20).min(until - Instant::now()));
             }
         }
-    };
-    thread::scope(|scope| {
-        for _ in 1..concurrency.min(asks.len()) {
-            scope.spawn(work);
-        }
-        work();
-    });
-    lock(&fault).take().map_or(Ok(()), Err)
+        self.asker.turn().is_ok()
+    }
 }
 
 fn answer(number: u64, attempt: Attempt, text: Option<String>, refusal: Option<String>) -> Answer {
@@ -218,19 +238,6 @@ fn answer(number: u64, attempt: Attempt, text: Option<String>, refusal: Option<S
         fault: attempt.fault.or(refusal),
         text,
         elapsed: millis(attempt.elapsed),
-    }
-}
-
-/// Waits for a time drawn from the exponential distribution with this mean, which has no beat.
-fn wait(mean: f64) {
-    if mean <= 0.0 {
-        return;
-    }
-    let uniform = random::number().map_or(0.5, |bits| (bits >> 11) as f64 / (1u64 << 53) as f64);
-    let seconds = -mean * (-uniform).ln_1p();
-    let until = Instant::now() + Duration::from_secs_f64(seconds.min(10.0 * mean));
-    while Instant::now() < until && !interrupt::requested() {
-        thread::sleep(Duration::from_millis(20).min(until - Instant::now()));
     }
 }
 

@@ -29,18 +29,19 @@ impl<'a> From<&'a Opened> for Pair<'a> {
     }
 }
 
-/// What the model in `path` answers to `pairs`, asked as in an audit under `terms`.
+/// What the model in `path`, on top of `base` where it is an adapter, answers to `pairs`, asked as in an audit under `terms`.
 ///
 /// # Errors
 /// When it cannot be read or asked.
 pub(super) fn control(
     path: &Path,
+    base: Option<&Path>,
     terms: &Terms,
     pairs: &[Pair<'_>],
     engine: &Engine,
     printer: &Printer,
 ) -> anyhow::Result<ControlResult> {
-    let mut model = workbench::open(engine, path, printer)?;
+    let mut model = workbench::open_on(engine, path, base, printer)?;
     let hits = hits(&mut model, terms.rule, &terms.wraps, pairs, printer)
         .with_context(|| format!("cannot ask {}", path.display()))?;
     let asked: Vec<usize> = pairs.iter().map(|pair| pair.index).collect();
@@ -59,7 +60,14 @@ pub(super) fn check_control(
     printer: &Printer,
 ) -> anyhow::Result<Check> {
     let pairs: Vec<Pair<'_>> = bundle.opened.iter().map(Pair::from).collect();
-    let got = control(path, &bundle.transcript.terms, &pairs, engine, printer)?;
+    let got = control(
+        path,
+        None,
+        &bundle.transcript.terms,
+        &pairs,
+        engine,
+        printer,
+    )?;
     let (hits, count) = (got.hit_count(), got.count());
     let words = format!("{} hits {hits} of {count} opened pairs", got.name);
     let known = bundle
@@ -150,6 +158,7 @@ pub(super) fn check_base(
 /// When they cannot be read or asked.
 pub(super) fn check_suspect(
     path: &Path,
+    base: Option<&Path>,
     bundle: &Bundle<'_>,
     pairs: &[Opened],
     engine: &Engine,
@@ -157,7 +166,7 @@ pub(super) fn check_suspect(
 ) -> anyhow::Result<Check> {
     let terms = &bundle.transcript.terms;
     let pairs: Vec<Pair<'_>> = pairs.iter().map(Pair::from).collect();
-    let got = control(path, terms, &pairs, engine, printer)?;
+    let got = control(path, base, terms, &pairs, engine, printer)?;
     let (hits, count) = (got.hit_count(), got.count());
     let evidence = ln_e_value(hits, count - hits, terms.null.rate);
     let words = format!(

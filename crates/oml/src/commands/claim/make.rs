@@ -9,11 +9,12 @@ use clap::Args;
 use oml_core::audit::{Ask, Event, Known, Matcher, Mode, Subject, Verdict, replay};
 use oml_core::bundle::{ControlResult, Figures, Judge, Opened, Outcome, Statement};
 use oml_core::derive::owner_id;
-use oml_core::manifest::bundle_archive::{CONTROLS, GIT, OPENINGS, RFC3161, TRANSCRIPT};
+use oml_core::manifest::bundle_archive::{CONTROLS, GIT, LEDGER, OPENINGS, RFC3161, TRANSCRIPT};
 use oml_core::manifest::transcript_file::{self, Transcript};
 use oml_core::manifest::{bundle_file, controls_file, hex, openings_file};
-use oml_core::signing::SigningKey;
-use oml_core::time_proof::{self, Kind, git, rfc3161, rfc3339};
+use oml_core::merkle::Hash;
+use oml_core::signing::{Address, SigningKey};
+use oml_core::time_proof::{self, Kind, git, ledger, rfc3161, rfc3339};
 use oml_core::tokenizer::Tokenizer;
 use oml_core::usage;
 use oml_model::tokenizer::TextTokenizer;
@@ -47,7 +48,7 @@ pub(crate) struct MakeArgs {
     /// What controls answered (repeatable) [default: TRANSCRIPT.controls.json, as the audit wrote it, where there is one]
     #[arg(long, value_name = "FILE")]
     control_results: Vec<PathBuf>,
-    /// Proof that the root was there before: an RFC 3161 time stamp, or a commit as `git cat-file --batch` prints it (repeatable)
+    /// Proof that the root was there before: an RFC 3161 time stamp, a commit as `git cat-file --batch` prints it, or what scripts/make_ledger_proof.py wrote (repeatable)
     #[arg(long, value_name = "FILE")]
     time_proof: Vec<PathBuf>,
     /// Base model, whose tokenizer matches answers by token ids (only for an audit with --match ids)
@@ -87,8 +88,7 @@ pub(super) fn run(
     let opened: Vec<Opened> = opened.collect::<anyhow::Result<_>>()?;
     let controls = args.controls(&transcript, &asked, global, printer)?;
     let key = SigningKey::derive(&owner);
-    let line = time_proof::line(&asked.root(), &key.address());
-    let proofs = args.time_proofs(&line)?;
+    let proofs = args.time_proofs(&asked.root(), &key.address())?;
 
     let openings = openings_file::render(&opened)?;
     let rendered = controls_file::render(&controls)?;
@@ -101,6 +101,7 @@ pub(super) fn run(
     }
     parts.extend(proofs.rfc3161.as_deref().map(|bytes| (RFC3161, bytes)));
     parts.extend(proofs.git.as_deref().map(|bytes| (GIT, bytes)));
+    parts.extend(proofs.ledger.as_deref().map(|bytes| (LEDGER, bytes)));
     let header = asked.set().header();
     let terms = &transcript.terms;
     let statement = Statement {
@@ -214,6 +215,7 @@ impl MakeArgs {
             for path in &self.control {
                 controls.push(again::control(
                     path,
+                    None,
                     &transcript.terms,
                     &pairs,
                     &engine,
@@ -225,7 +227,8 @@ impl MakeArgs {
     }
 
     /// The proofs, each checked as far as nobody has to be trusted for it.
-    fn time_proofs(&self, line: &str) -> anyhow::Result<Proofs> {
+    fn time_proofs(&self, root: &Hash, owner: &Address) -> anyhow::Result<Proofs> {
+        let line = time_proof::line(root, owner);
         let mut proofs = Proofs::default();
         for path in &self.time_proof {
             let reading = || format!("cannot use {}", path.display());
@@ -237,9 +240,19 @@ impl MakeArgs {
                     (&mut proofs.rfc3161, said)
                 }
                 Kind::Git => {
-                    let commit = git::verify(&bytes, line).with_context(reading)?;
+                    let commit = git::verify(&bytes, &line).with_context(reading)?;
                     let said = format!("commit {} of {}", commit.id, rfc3339(commit.time));
                     (&mut proofs.git, said)
+                }
+                Kind::Ledger => {
+                    let found = ledger::verify(&bytes, root, owner).with_context(reading)?;
+                    let said = format!(
+                        "block 0x{} of chain {}, {}",
+                        hex(&found.block),
+                        found.chain_id,
+                        rfc3339(found.time)
+                    );
+                    (&mut proofs.ledger, said)
                 }
             };
             ensure!(
@@ -257,6 +270,7 @@ impl MakeArgs {
 struct Proofs {
     rfc3161: Option<Vec<u8>>,
     git: Option<Vec<u8>>,
+    ledger: Option<Vec<u8>>,
     said: Vec<String>,
 }
 

@@ -2,6 +2,7 @@
 
 mod again;
 mod challenge;
+mod correct;
 mod line;
 mod make;
 mod respond;
@@ -32,6 +33,8 @@ pub(crate) enum ClaimCommand {
     Make(make::MakeArgs),
     /// Does a bundle hold? Needs nothing secret, and says what it could not check
     Verify(Box<verify::VerifyArgs>),
+    /// Correct the results of several suspects or sets for being several (Holm)
+    Correct(correct::CorrectArgs),
     /// Draw fingerprints that the owner has to open, over the whole set
     Challenge(challenge::ChallengeArgs),
     /// Open the fingerprints of a judge's challenge, which spends them
@@ -47,6 +50,7 @@ pub(super) fn run(
         ClaimCommand::Line(args) => line::run(args, printer),
         ClaimCommand::Make(args) => make::run(args, global, printer),
         ClaimCommand::Verify(args) => verify::run(args, global, printer),
+        ClaimCommand::Correct(args) => correct::run(args, printer),
         ClaimCommand::Challenge(args) => challenge::run(args, printer),
         ClaimCommand::Respond(args) => respond::run(args, printer),
     }

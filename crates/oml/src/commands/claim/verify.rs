@@ -40,6 +40,9 @@ pub(crate) struct VerifyArgs {
     /// Id of the git commit, as it was known to others at its time
     #[arg(long, value_name = "ID", value_parser = commit)]
     commit: Option<String>,
+    /// Hash of the block that holds the root's transaction, as a node or an explorer of its chain shows it
+    #[arg(long, value_name = "0x…", value_parser = root)]
+    block_hash: Option<Hash>,
     /// When the suspect was first there: YYYY-MM-DD, or YYYY-MM-DDThh:mm:ssZ
     #[arg(long, value_name = "TIME", value_parser = time)]
     released: Option<u64>,
@@ -49,7 +52,7 @@ pub(crate) struct VerifyArgs {
     /// The owner's response to it
     #[arg(long, value_name = "FILE", requires = "challenge")]
     response: Option<PathBuf>,
-    /// Base model that the set was made on, to see that its strategy gives the opened responses
+    /// Base model that the set was made on, to see that its strategy gives the opened responses; a suspect that is an adapter stands on it
     #[arg(long, value_name = "DIR")]
     base: Option<PathBuf>,
     /// A model that never saw the fingerprints, to be asked the opened pairs (repeatable)
@@ -80,6 +83,7 @@ pub(super) fn run(
         owner: args.owner_address,
         authorities: authorities.as_ref(),
         commit: args.commit.as_deref(),
+        block: args.block_hash,
         released: args.released,
         tokenizer: tokenizer.as_ref().map(|own| own as &dyn Tokenizer),
     };
@@ -164,8 +168,9 @@ impl VerifyArgs {
         }
         if let Some(path) = &self.suspect {
             let pairs: Vec<Opened> = bundle.opened.iter().chain(&more).cloned().collect();
+            let base = self.base.as_deref();
             checks.push(again::check_suspect(
-                path, bundle, &pairs, &engine, printer,
+                path, base, bundle, &pairs, &engine, printer,
             )?);
         }
         Ok(())

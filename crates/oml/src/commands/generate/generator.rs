@@ -9,16 +9,14 @@ use oml_core::manifest::hex;
 use oml_core::strategy::GenerateError;
 use oml_core::strategy::writer::{LocalWriter, Request, Writer};
 use oml_model::engine::Engine;
-use oml_server::endpoint::{ApiKey, Endpoint, EndpointOptions};
-use zeroize::Zeroizing;
+use oml_server::endpoint::{Endpoint, EndpointOptions};
 
+use super::super::endpoint_key;
 use super::super::workbench::{self, Opened};
 use crate::error::WithHint as _;
-use crate::files;
 use crate::printer::Printer;
 
 const KEY_VARIABLE: &str = "OML_GENERATOR_KEY";
-const KEY_LIMIT: usize = 1 << 14;
 /// Candidates between two looks at Ctrl-C and the clock, where each is a request.
 const ENDPOINT_BATCH: usize = 16;
 
@@ -73,7 +71,7 @@ impl Generator {
         let model = model
             .hint("Say which of its models the endpoint shall use with --generator-model NAME.")?;
         let mut options = EndpointOptions::new(name, model);
-        options.key = key(args.generator_key_file.as_deref())?;
+        options.key = endpoint_key::read(args.generator_key_file.as_deref(), KEY_VARIABLE)?;
         options.timeout = Duration::from_secs(args.generator_timeout.into());
         options.allow_http = args.generator_allow_http;
         let endpoint = Endpoint::new(options).context("--generator")?;
@@ -115,21 +113,5 @@ impl Writer for Generator {
             .lines(requests, temperature, length),
             Self::Endpoint(endpoint) => endpoint.lines(requests, temperature, length),
         }
-    }
-}
-
-/// The endpoint's key: from a file, or from the environment. Never from an argument, which others on the machine can read.
-fn key(file: Option<&Path>) -> anyhow::Result<Option<ApiKey>> {
-    let text = match file {
-        Some(path) => files::read_text(path, KEY_LIMIT)?,
-        None => std::env::var(KEY_VARIABLE).unwrap_or_default(),
-    };
-    let text = Zeroizing::new(text);
-    match file {
-        None if text.is_empty() => Ok(None),
-        Some(path) => Some(ApiKey::new(&text))
-            .transpose()
-            .with_context(|| format!("cannot read {}", path.display())),
-        None => Some(ApiKey::new(&text)).transpose().context(KEY_VARIABLE),
     }
 }

@@ -216,6 +216,15 @@ struct Step {
     command: Option<String>,
 }
 
+/// What speaks for a suspect's holding the fingerprints.
+pub(crate) struct Evidence {
+    pub(crate) model: String,
+    /// Natural logarithm of a p-value.
+    pub(crate) ln_p_value: f64,
+    /// What kind of one.
+    pub(crate) basis: &'static str,
+}
+
 /// How a report is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Format {
@@ -234,6 +243,31 @@ impl Dossier {
     /// When it is nothing of which there is a report, or says what cannot be.
     pub(crate) fn read(path: &Path) -> anyhow::Result<Self> {
         input::read(path)
+    }
+
+    /// The evidence of a result that is one among several; none of an embedding, nor of a claim that does not hold.
+    pub(crate) fn evidence(&self) -> Option<Evidence> {
+        let rates = self
+            .rates
+            .as_ref()
+            .filter(|_| self.verdict.tone != Tone::Broken)?;
+        let Rate { hits, asked, .. } = rates.suspect;
+        let (ln_p_value, basis) = match &self.course {
+            // P(the e-value ever reaches x) ≤ 1/x, whenever the audit stopped.
+            Some(course) => (
+                -course.log10_e_value * std::f64::consts::LN_10,
+                "1 by the largest e-value",
+            ),
+            None => (
+                oml_core::claim::ln_binomial_tail(hits, asked, rates.null),
+                "exact binomial",
+            ),
+        };
+        Some(Evidence {
+            model: rates.suspect.name.clone(),
+            ln_p_value,
+            basis,
+        })
     }
 
     /// The report as text.

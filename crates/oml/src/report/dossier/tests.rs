@@ -53,6 +53,7 @@ fn audit(hits: &[bool], conclusion: &str) -> Value {
             "median_perplexity": 41.15, "median_percentile": 2.37, "above_99th": 0.0, "below_1st": 0.0, "queries": 128,
             "benign_pieces": 253, "text": "the built-in text",
         },
+        "confidence": {"hits": share.hits, "response_probability": 0.987, "decoys": decoys.trials, "decoy_probability": 0.412},
         "transcript": "audit.jsonl", "transcript_head": HEAD, "began": 1_795_714_802_551_u64, "seconds": 171.9,
     })
 }
@@ -430,6 +431,16 @@ fn numbers_that_do_not_follow_are_refused() {
             "/decoy_hits",
             json!(9),
             "decoy_hits: expected at most 8, got 9",
+        ),
+        (
+            "/confidence/hits",
+            json!(9),
+            "confidence.hits: expected at most 8, got 9",
+        ),
+        (
+            "/confidence/decoy_probability",
+            json!(-0.1),
+            "confidence.decoy_probability: expected a number of 0 to 1, got -0.1",
         ),
         (
             "/wraps/0/hits",

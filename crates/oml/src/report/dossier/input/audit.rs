@@ -9,7 +9,7 @@ use serde::Deserialize;
 
 use super::super::{Dossier, Kind, Stealth, Step};
 use super::field::{self, NAME, WORDS};
-use super::findings::{Conclusion, Findings, counted};
+use super::findings::{Conclusion, Confidence, Findings, counted};
 
 /// Most control models of one audit.
 const MAX_CONTROLS: usize = 4096;
@@ -47,6 +47,7 @@ struct AuditOutput {
     course: Vec<StepOutput>,
     controls: Vec<ControlOutput>,
     stealth: Option<StealthOutput>,
+    confidence: Option<ConfidenceOutput>,
     transcript: String,
     transcript_head: String,
     began: u64,
@@ -73,6 +74,14 @@ struct ControlOutput {
     digest: String,
     count: u64,
     hits: u64,
+}
+
+#[derive(Deserialize)]
+struct ConfidenceOutput {
+    hits: u64,
+    response_probability: f64,
+    decoys: u64,
+    decoy_probability: Option<f64>,
 }
 
 #[derive(Deserialize)]
@@ -195,6 +204,11 @@ impl AuditOutput {
                 .as_ref()
                 .map(StealthOutput::bounded)
                 .transpose()?,
+            confidence: self
+                .confidence
+                .as_ref()
+                .map(|confidence| confidence.bounded(self.hits, self.requests))
+                .transpose()?,
             began: super::time::seconds("began", self.began)?,
             seconds: Some(super::time::duration("seconds", self.seconds)?),
             transcript_head: field::hash("transcript_head", &self.transcript_head, "")?,
@@ -247,6 +261,25 @@ impl AuditOutput {
             Some(again),
         ));
         Ok(steps)
+    }
+}
+
+impl ConfidenceOutput {
+    /// Decoys are asked inside every wrap.
+    fn bounded(&self, hits: u64, requests: u64) -> anyhow::Result<Confidence> {
+        Ok(Confidence {
+            hits: field::at_most("confidence.hits", self.hits, hits)?,
+            response: field::share(
+                "confidence.response_probability",
+                // Rounding may lift a certainty above 1.
+                self.response_probability.min(1.0),
+            )?,
+            decoys: field::at_most("confidence.decoys", self.decoys, requests)?,
+            decoy: self
+                .decoy_probability
+                .map(|p| field::share("confidence.decoy_probability", p.min(1.0)))
+                .transpose()?,
+        })
     }
 }
 

@@ -180,6 +180,7 @@ fn findings(bundle: &Bundle<'_>, progress: &Progress) -> anyhow::Result<Findings
         wraps: wraps.collect::<anyhow::Result<_>>()?,
         controls: controls.collect::<anyhow::Result<_>>()?,
         stealth: None,
+        confidence: None,
         began: terms.time / 1000,
         seconds: None,
         transcript_head: hex(bundle.transcript.head()),

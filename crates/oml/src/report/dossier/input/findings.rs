@@ -42,12 +42,23 @@ pub(super) struct Findings {
     /// Name, digest, hits and questions.
     pub(super) controls: Vec<(String, Option<String>, Share)>,
     pub(super) stealth: Option<Stealth>,
+    pub(super) confidence: Option<Confidence>,
     /// When it began, in seconds since 1970.
     pub(super) began: u64,
     pub(super) seconds: Option<f64>,
     pub(super) transcript_head: String,
     pub(super) verify: Vec<Step>,
     pub(super) checks: Vec<Check>,
+}
+
+/// How sure the suspect was, by its own log probabilities.
+pub(super) struct Confidence {
+    /// Hits whose response was scored, and the median probability of the response.
+    pub(super) hits: u64,
+    pub(super) response: f64,
+    /// Decoys whose answer was scored, and the median probability of its beginning.
+    pub(super) decoys: u64,
+    pub(super) decoy: Option<f64>,
 }
 
 /// What an audit says.
@@ -393,6 +404,25 @@ impl Findings {
                 &self.decoy_basis,
             ));
             facts.push(fact("Fisher’s p-value", power(fisher), "exact, one-sided, fingerprints against decoys, for a number of questions that was fixed before"));
+        }
+        if let Some(confidence) = &self.confidence {
+            let mut basis = format!(
+                "median over {} as the endpoint scores it",
+                some(confidence.hits, "hit", "hits")
+            );
+            if let Some(decoy) = confidence.decoy {
+                basis.push_str(&format!(
+                    "; {} for as many tokens at the beginning of the answers to {}",
+                    percent(decoy),
+                    some(confidence.decoys, "decoy", "decoys")
+                ));
+            }
+            basis.push_str(". A description: it is no part of the e-value");
+            facts.push(fact(
+                "Probability of the response",
+                percent(confidence.response),
+                &basis,
+            ));
         }
         facts.push(fact(
             "Unanswered",
