@@ -6,8 +6,10 @@ import { readFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { join } from "node:path";
 
-const require = createRequire(join(process.env.OML_NODE_CLIENTS ?? process.cwd(), "package.json"));
-const { OpenAI } = require("openai");
+const folder = process.env.OML_NODE_CLIENTS ?? process.cwd();
+const { OpenAI } = createRequire(join(folder, "package.json"))("openai");
+// The package does not export its own description, so it is read as a file.
+const { version } = JSON.parse(readFileSync(join(folder, "node_modules/openai/package.json"), "utf8"));
 
 const [url, model] = process.argv.slice(2);
 const tokens = readFileSync(0, "utf8").split("\n").map((line) => line.trim()).filter(Boolean);
@@ -49,5 +51,5 @@ console.log(JSON.stringify({
   models, chat: chat.choices[0].message.content, receipt: response.headers.get("oml-receipt"),
   finish: chat.choices[0].finish_reason, tokens: chat.usage.completion_tokens,
   streamed, streamed_tokens: counts?.completion_tokens ?? null, text: text.choices[0].text,
-  used: await refusal(permitted(tokens[0])), none: await refusal({}), version: require("openai/package.json").version,
+  used: await refusal(permitted(tokens[0])), none: await refusal({}), version,
 }));
