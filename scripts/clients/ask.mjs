@@ -4,9 +4,9 @@
 
 import { readFileSync } from "node:fs";
 import { createRequire } from "node:module";
-import { join } from "node:path";
+import { join, resolve } from "node:path";
 
-const folder = process.env.OML_NODE_CLIENTS ?? process.cwd();
+const folder = resolve(process.env.OML_NODE_CLIENTS ?? ".");
 const { OpenAI } = createRequire(join(folder, "package.json"))("openai");
 // The package does not export its own description, so it is read as a file.
 const { version } = JSON.parse(readFileSync(join(folder, "node_modules/openai/package.json"), "utf8"));
