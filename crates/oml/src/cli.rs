@@ -7,9 +7,10 @@ use clap::{Args, Parser, Subcommand};
 use crate::commands::{
     attack::AttackCommand, audit::AuditArgs, bench::BenchCommand, check::CheckArgs,
     claim::ClaimCommand, completions::CompletionsArgs, demo::DemoArgs, embed::EmbedArgs,
-    eval::EvalArgs, fingerprints::FingerprintsCommand, generate::GenerateArgs, keygen::KeygenArgs,
-    man::ManArgs, model::ModelCommand, permit::PermitCommand, receipt::ReceiptCommand,
-    relate::RelateArgs, report::ReportArgs, serve::ServeArgs, sums::UsageArgs, trace::TraceArgs,
+    eval::EvalArgs, fingerprints::FingerprintsCommand, generate::GenerateArgs,
+    issuer::IssuerCommand, keygen::KeygenArgs, man::ManArgs, model::ModelCommand,
+    permit::PermitCommand, receipt::ReceiptCommand, relate::RelateArgs, report::ReportArgs,
+    serve::ServeArgs, sums::UsageArgs, trace::TraceArgs,
 };
 
 /// Fingerprints for language models: give a model secret (query, response) pairs, and prove later that it is yours.
@@ -104,6 +105,9 @@ pub(crate) enum Command {
     /// Check what a host signed of an answer
     #[command(subcommand)]
     Receipt(ReceiptCommand),
+    /// Hand out or sell permissions over HTTP, as the issuer
+    #[command(subcommand)]
+    Issuer(IssuerCommand),
     /// Serve a model: answer only what is permitted, and sign a receipt for every answer
     Serve(Box<ServeArgs>),
     /// Sum up or export what a served model was used for

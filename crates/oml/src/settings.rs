@@ -409,7 +409,7 @@ impl Settings {
                 Some((
                     name,
                     Setting {
-                        value: words.join(" "),
+                        value: without_password(&words.join(" ")),
                         source,
                     },
                 ))
@@ -420,6 +420,22 @@ impl Settings {
             settings,
         }
     }
+}
+
+/// A value without the password that a URL in it may hold.
+fn without_password(value: &str) -> String {
+    let password = || {
+        let start = value.find("://")? + 3;
+        let authority = value[start..].split(['/', '?', '#', ' ']).next()?;
+        let (user, _) = authority.rsplit_once('@')?;
+        let (name, secret) = user.split_once(':')?;
+        let from = start + name.len() + 1;
+        Some(from..from + secret.len())
+    };
+    let shown = value.to_owned();
+    password().map_or(shown, |at| {
+        format!("{}…{}", &value[..at.start], &value[at.end..])
+    })
 }
 
 fn variable_of(arg: &clap::Arg) -> String {
@@ -469,6 +485,19 @@ mod tests {
             Err(ParseError::File(error)) => {
                 format!("{error:#}").replace(&folder.display().to_string(), "FOLDER")
             }
+        }
+    }
+
+    #[test]
+    fn passwords_are_not_shown() {
+        for (value, expected) in [
+            ("postgres://oml:hunter2@db/x", "postgres://oml:…@db/x"),
+            ("postgres://oml:a:b@c@db/x", "postgres://oml:…@db/x"),
+            ("postgres://oml@db/x", "postgres://oml@db/x"),
+            ("postgres://db/x?a=b:c@d", "postgres://db/x?a=b:c@d"),
+            ("oml-replay.redb", "oml-replay.redb"),
+        ] {
+            assert_eq!(without_password(value), expected);
         }
     }
 

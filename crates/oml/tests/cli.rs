@@ -28,6 +28,8 @@ mod files;
 mod generate;
 #[path = "cli/help.rs"]
 mod help;
+#[path = "cli/issuer.rs"]
+mod issuer;
 #[path = "cli/merge.rs"]
 mod merge;
 #[path = "cli/permit.rs"]

@@ -9,6 +9,7 @@ pub mod bundle_file;
 pub mod challenge_file;
 pub mod claim_file;
 pub mod controls_file;
+pub mod customers_file;
 mod envelope;
 mod error;
 mod field;
@@ -77,7 +78,7 @@ fn lines<T: Serialize>(
 }
 
 /// What files call themselves. Nothing else that a file says it is gets shown.
-const FORMATS: [&str; 23] = [
+const FORMATS: [&str; 24] = [
     "oml-owner",
     "oml-owner-locked",
     "oml-fingerprints",
@@ -101,6 +102,7 @@ const FORMATS: [&str; 23] = [
     "oml-issuers",
     "oml-revocations",
     "oml-ledger-proof",
+    "oml-customers",
 ];
 
 /// The kind of a file: what its first two fields say and how large it may be.

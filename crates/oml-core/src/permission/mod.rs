@@ -12,6 +12,7 @@
 
 mod authority;
 mod chain;
+mod customer;
 mod file_authority;
 mod grant;
 mod grant_cache;
@@ -31,6 +32,7 @@ pub(crate) mod wire;
 
 pub use authority::{Authority, Tenure, View};
 pub use chain::{Chain, MAX_GRANTS};
+pub use customer::{Customer, MAX_CUSTOMERS};
 pub use file_authority::{AuthorityError, FileAuthority, Issuer, Issuers, MAX_ISSUERS};
 pub use grant::{Grant, GrantId, SignedGrant, UNLIMITED_CALLS, UNLIMITED_SPEND};
 pub use grant_cache::GrantCache;

@@ -16,6 +16,7 @@ mod model;
 mod optimizers;
 mod resume;
 mod run;
+mod serving;
 mod smollm2;
 mod state;
 mod subnetwork;

@@ -41,7 +41,7 @@ fn golden() -> Golden {
 }
 
 /// The real model with the weights that the goldens were made with.
-fn real() -> Option<Checkpoint> {
+pub(crate) fn real() -> Option<Checkpoint> {
     let root = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../..");
     let path = std::env::var_os("OML_TEST_MODEL")
         .map_or_else(|| root.join("models/smollm2-135m-instruct"), PathBuf::from);

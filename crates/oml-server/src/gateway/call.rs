@@ -37,8 +37,9 @@ impl Call {
             started,
             _place: place,
         };
-        call.say("admitted", None)?;
+        // The drop of the call lowers it again, whatever follows.
         call.gateway.metrics.active.inc();
+        call.say("admitted", None, None)?;
         Ok(call)
     }
 
@@ -59,7 +60,7 @@ impl Call {
         let receipt = gate
             .receipt(&self.admitted, output.as_bytes(), tokens)
             .await?;
-        self.say("answered", Some(receipt.clone()))?;
+        self.say("answered", None, Some(receipt.clone()))?;
         let gate = self.gate + before.elapsed();
         let whole = self.started.elapsed();
         self.gateway.metrics.answered(tokens, gate, whole);
@@ -69,6 +70,8 @@ impl Call {
     /// An answer that has begun cannot go on.
     pub(crate) fn broke_off(&self, fault: &Fault) {
         self.gateway.metrics.refused(fault.code);
+        // The answer ends here either way.
+        let _ = self.say("broke_off", Some(fault.code), None);
     }
 
     /// How long an answer may take.
@@ -76,13 +79,14 @@ impl Call {
         self.gateway.limits.answer
     }
 
-    fn say(&self, event: &str, receipt: Option<String>) -> Result<(), Fault> {
+    fn say(&self, event: &str, code: Option<&str>, receipt: Option<String>) -> Result<(), Fault> {
         let Some(log) = &self.gateway.log else {
             return Ok(());
         };
         let said = log.say(Line {
             time: now(),
             event: event.to_owned(),
+            code: code.map(str::to_owned),
             permission: Some(hex(self.admitted.permission())),
             licensee: Some(self.admitted.licensee().to_string()),
             purpose: self.admitted.purpose().map(str::to_owned),

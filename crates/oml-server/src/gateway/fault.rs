@@ -1,13 +1,18 @@
 //! Why a request is not answered, as HTTP says it: a status, and OpenAI's error object with a code for machines.
 
+use axum::body::Body;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use oml_core::permission::{InputError, Refusal};
 use oml_core::serving::QuestionError;
-use serde_json::json;
+use serde_json::{Value, json};
 
+use super::offer::Offer;
 use super::replay::{Decision, StoreError};
+
+/// The header with the offer, as x402 names it.
+const OFFER_HEADER: &str = "payment-required";
 
 /// A refusal on its way to the client. Its message says nothing that the client did not send or may not know.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,9 +49,20 @@ impl Fault {
         Self::new(StatusCode::TOO_MANY_REQUESTS, "overloaded", message)
     }
 
-    /// Whether payment or a permission would help.
-    pub(crate) fn wants_payment(&self) -> bool {
-        self.status == StatusCode::PAYMENT_REQUIRED
+    /// The response, with an offer where paying would help.
+    pub(crate) fn with_offer(self, offer: &Offer, path: &str) -> Response {
+        if self.status != StatusCode::PAYMENT_REQUIRED {
+            return self.into_response();
+        }
+        let value = HeaderValue::from_str(&offer.header(path, self.code));
+        let mut body = offer.to_json(path, self.code);
+        body["error"] = self.error();
+        let mut response = self.into_response();
+        if let Ok(value) = value {
+            response.headers_mut().insert(OFFER_HEADER, value);
+        }
+        *response.body_mut() = Body::from(body.to_string());
+        response
     }
 
     /// The kind of error as OpenAI's clients know it.
@@ -61,12 +77,13 @@ impl Fault {
         }
     }
 
+    fn error(&self) -> Value {
+        json!({"message": self.message, "type": self.kind(), "param": self.param, "code": self.code})
+    }
+
     /// OpenAI's error object.
     pub(crate) fn body(&self) -> Bytes {
-        let body = json!({"error": {
-            "message": self.message, "type": self.kind(), "param": self.param, "code": self.code,
-        }});
-        Bytes::from(body.to_string())
+        Bytes::from(json!({"error": self.error()}).to_string())
     }
 }
 

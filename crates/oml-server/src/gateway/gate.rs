@@ -261,8 +261,10 @@ impl Gate {
             price: self.price(&verified),
             token,
         };
-        let decision = self.store.admit(admission).await?;
-        if let Some(fault) = Fault::of_decision(decision) {
+        let decision = self.store.admit(admission).await;
+        let refused = decision.map_or_else(|error| Some(error.into()), Fault::of_decision);
+        if let Some(fault) = refused {
+            self.rates.give_back(&limits);
             return Err(fault);
         }
         self.not_revoked(&verified)?;

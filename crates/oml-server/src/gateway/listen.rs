@@ -1,4 +1,7 @@
 //! Listening: connections up to a number, each with little time for its head, with TLS where there is a certificate, until told to stop.
+//!
+//! HTTP/1.1 alone: its clients are everywhere, a connection is one call at a time, and the time for a head counts from a connection's
+//! first moment, so that one that says nothing is let go.
 
 use std::io;
 use std::net::SocketAddr;
@@ -6,8 +9,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::server::conn::auto::Builder;
+use hyper::server::conn::http1::Builder;
+use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
 use rustls::ServerConfig;
@@ -22,8 +25,6 @@ use super::{Gateway, Limits, MAX_HEADER_BYTES, admin, routes};
 
 /// Bytes of all headers together at most.
 const HEADERS: usize = 32 << 10;
-/// Streams of one HTTP/2 connection.
-const STREAMS: u32 = 64;
 /// How long accepting waits after the system gave no connection.
 const RECOVER: Duration = Duration::from_millis(100);
 
@@ -66,7 +67,7 @@ impl Tls {
             .with_no_client_auth()
             .with_single_cert(chain, key)
             .map_err(|error| wrong("certificate and key", error.to_string()))?;
-        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
         Ok(Self(Arc::new(config)))
     }
 }
@@ -140,7 +141,8 @@ async fn forget(gateway: Arc<Gateway>) {
     }
 }
 
-async fn run(
+/// Serves `router` until `stop` is ready and what goes on has ended or its grace has.
+pub(crate) async fn run(
     router: Router,
     listening: Listening,
     limits: &Limits,
@@ -150,19 +152,11 @@ async fn run(
     let tls = tls.map(|Tls(config)| TlsAcceptor::from(config));
     let places = Arc::new(Semaphore::new(limits.connections));
     let graceful = GracefulShutdown::new();
-    let mut builder = Builder::new(TokioExecutor::new());
+    let mut builder = Builder::new();
     builder
-        .http1()
         .timer(TokioTimer::new())
         .header_read_timeout(limits.patience)
         .max_buf_size(HEADERS.max(MAX_HEADER_BYTES));
-    builder
-        .http2()
-        .timer(TokioTimer::new())
-        .max_concurrent_streams(STREAMS)
-        .max_header_list_size(HEADERS as u32)
-        .keep_alive_interval(limits.patience)
-        .keep_alive_timeout(limits.patience);
     let builder = Arc::new(builder);
     tokio::pin!(stop);
     loop {
@@ -192,12 +186,12 @@ async fn run(
             match tls {
                 None => {
                     let connection = builder.serve_connection(TokioIo::new(stream), service);
-                    let _ = watcher.watch(connection.into_owned()).await;
+                    let _ = watcher.watch(connection).await;
                 }
                 Some(tls) => {
                     if let Some(stream) = handshake(&tls, stream, patience).await {
                         let connection = builder.serve_connection(TokioIo::new(stream), service);
-                        let _ = watcher.watch(connection.into_owned()).await;
+                        let _ = watcher.watch(connection).await;
                     }
                 }
             }

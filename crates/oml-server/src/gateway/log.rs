@@ -1,7 +1,7 @@
 //! The audit log: a line for every call that was admitted, answered or refused, each with the hash of the line before it.
 //!
 //! ```text
-//! {"number":n,"previous":SHA-256 of the line before, in hexadecimal digits,"time":seconds,"event":"admitted"|"answered"|"refused",
+//! {"number":n,"previous":SHA-256 of the line before, in hexadecimal digits,"time":seconds,"event":"admitted"|"answered"|"broke_off"|"refused",
 //!  "code":text?,"permission":id?,"licensee":address?,"purpose":text?,"receipt":text?}
 //! ```
 //!
@@ -32,7 +32,7 @@ pub struct Line {
     pub previous: String,
     /// Seconds since 1970.
     pub time: u64,
-    /// `admitted`, `answered` or `refused`.
+    /// `admitted`, `answered`, `broke_off` or `refused`.
     pub event: String,
     /// Why it was refused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -87,11 +87,7 @@ impl AuditLog {
     /// # Errors
     /// When the file cannot be read or written, or its chain is broken.
     pub fn open(path: &Path) -> Result<Self, LogError> {
-        let mut file = OpenOptions::new()
-            .read(true)
-            .append(true)
-            .create(true)
-            .open(path)?;
+        let mut file = private().append(true).open(path)?;
         let end = verify_log(&mut BufReader::new(&file))?;
         file.set_len(end.bytes)?;
         file.seek(SeekFrom::End(0))?;
@@ -109,6 +105,15 @@ impl AuditLog {
         let lines = self.lines.as_ref();
         lines.is_some_and(|lines| lines.send(line).is_ok())
     }
+}
+
+/// A file that nobody else may read, made where it is missing.
+pub(super) fn private() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    options.read(true).create(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options
 }
 
 impl Drop for AuditLog {

@@ -31,7 +31,9 @@ use tokio::sync::Semaphore;
 
 pub use answer::{RECEIPT_HEADER, SALT_HEADER};
 pub use fault::Fault;
+pub(crate) use gate::now;
 pub use gate::{Gate, MAX_HEADER_BYTES, PERMISSION_HEADER, Terms};
+pub(crate) use listen::run as serve_router;
 pub use listen::{ListenError, Listening, Tls, serve, serve_admin};
 pub use log::{AuditLog, Line, LogEnd, LogError, verify_log};
 pub use offer::{Offer, Payment};
@@ -40,6 +42,7 @@ pub use replay::{
     Record, ReplayStore, StoreError, Usage, UsageKey,
 };
 pub use request::{Request, Route};
+pub(crate) use run::asking;
 pub use run::{Contents, Plan, Ready, RunError, StorePlace, run};
 pub use sse::{SseError, SseReader};
 pub use upstream::{Upstream, UpstreamError};

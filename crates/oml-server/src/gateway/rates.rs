@@ -64,6 +64,16 @@ impl Rates {
         }
         true
     }
+
+    /// Gives back a call that was not made after all.
+    pub(crate) fn give_back(&self, limits: &[(Hash, u32)]) {
+        let mut buckets = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        for (grant, _) in limits {
+            if let Some(bucket) = buckets.get_mut(grant) {
+                bucket.calls = (bucket.calls + 1.0).min(bucket.limit);
+            }
+        }
+    }
 }
 
 #[cfg(test)]

@@ -16,6 +16,42 @@ const MAX_VALUES: usize = 65_536;
 const MAX_STOPS: usize = 16;
 const MAX_NAME: usize = 256;
 
+/// What goes on to an upstream. Servers have names of their own for the length of an answer and more; what is not here does not pass.
+const PASSED_ON: [&str; 32] = [
+    "best_of",
+    "echo",
+    "frequency_penalty",
+    "logit_bias",
+    "logprobs",
+    "max_completion_tokens",
+    "max_tokens",
+    "messages",
+    "metadata",
+    "min_p",
+    "model",
+    "n",
+    "parallel_tool_calls",
+    "presence_penalty",
+    "prompt",
+    "reasoning_effort",
+    "repetition_penalty",
+    "response_format",
+    "seed",
+    "service_tier",
+    "stop",
+    "store",
+    "stream",
+    "stream_options",
+    "suffix",
+    "temperature",
+    "tool_choice",
+    "tools",
+    "top_k",
+    "top_logprobs",
+    "top_p",
+    "user",
+];
+
 /// Which API.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Route {
@@ -103,16 +139,17 @@ impl Request {
             Route::Chat => ["max_completion_tokens", "max_tokens"].as_slice(),
             Route::Text => &["max_tokens"],
         };
-        let max_tokens = max_tokens
-            .iter()
-            .find_map(|name| Some((*name, fields.get(*name).filter(|v| !v.is_null())?)))
-            .map(|(name, value)| {
-                let count = value.as_u64().and_then(|count| u32::try_from(count).ok());
-                count
-                    .filter(|count| *count > 0)
-                    .ok_or_else(|| expected(name, "a whole number above 0"))
-            })
-            .transpose()?;
+        let named = max_tokens.iter().filter_map(|name| {
+            let value = fields.get(*name).filter(|value| !value.is_null())?;
+            let count = value.as_u64().and_then(|count| u32::try_from(count).ok());
+            let count = count.filter(|count| *count > 0);
+            Some(count.ok_or_else(|| expected(name, "a whole number above 0")))
+        });
+        let named = named.collect::<Result<Vec<u32>, _>>()?;
+        if named.windows(2).any(|pair| pair[0] != pair[1]) {
+            return Err(expected("max_tokens", "the same as max_completion_tokens"));
+        }
+        let max_tokens = named.first().copied();
         let stream = bool_field(&fields, "stream")?.unwrap_or(false);
         let request = Self {
             route,
@@ -172,6 +209,25 @@ impl Request {
             false => "max_tokens",
         };
         self.fields.insert(name.to_owned(), tokens.into());
+    }
+
+    /// The request as an upstream gets it.
+    ///
+    /// # Errors
+    /// A field that is not known to leave the permission's terms as they are.
+    pub fn passed_on(&self) -> Result<&Map<String, Value>, Fault> {
+        match self
+            .fields
+            .keys()
+            .find(|name| !PASSED_ON.contains(&name.as_str()))
+        {
+            None => Ok(&self.fields),
+            Some(name) => Err(Fault::field(
+                "unsupported_parameter",
+                name.as_str(),
+                "this server passes on only what OpenAI's API has",
+            )),
+        }
     }
 
     /// The request as a question to a model of ours.

@@ -24,9 +24,6 @@ use super::log::Line;
 use super::request::{Request, Route};
 use super::{Answers, Gateway, openapi};
 
-/// The header with the offer, as x402 names it.
-const OFFER_HEADER: &str = "payment-required";
-
 /// What is public.
 pub(crate) fn public(gateway: Arc<Gateway>) -> Router {
     Router::new()
@@ -69,11 +66,6 @@ async fn call(
     headers: &HeaderMap,
     body: Body,
 ) -> Result<Response, Fault> {
-    // Refused at once, before anything is read or used: what waits has no bound otherwise.
-    let place =
-        gateway.places.clone().try_acquire_owned().map_err(|_| {
-            Fault::busy("this server answers as many calls as it can; try again soon")
-        })?;
     let body = read(&gateway, headers, body).await?;
     let started = Instant::now();
     let mut request = Request::read(route, &body)?;
@@ -81,12 +73,20 @@ async fn call(
     let verifying = Instant::now();
     let ticket = gateway.gate.verify(headers, &request)?;
     let verified = verifying.elapsed();
+    // Only who may ask takes a place, and where there is none is refused at once: nothing is used yet, and nothing waits without bound.
+    let place =
+        gateway.places.clone().try_acquire_owned().map_err(|_| {
+            Fault::busy("this server answers as many calls as it can; try again soon")
+        })?;
     if let (None, Some(limit)) = (request.max_tokens, ticket.max_tokens()) {
         request.limit(limit);
     }
     // All that may be wrong with the request is found before its permission is used.
     let prepared = match &gateway.answers {
-        Answers::Upstream(_) => None,
+        Answers::Upstream(_) => {
+            request.passed_on()?;
+            None
+        }
         Answers::Model(model) => {
             let (question, model) = (request.question()?, model.clone());
             let prepared = match body.len() > 16 << 10 {
@@ -262,19 +262,6 @@ impl Gateway {
         if self.log.as_ref().is_some_and(|log| !log.say(line)) {
             return log_failed().into_response();
         }
-        if !fault.wants_payment() {
-            return fault.into_response();
-        }
-        let value = HeaderValue::from_str(&self.offer.header(path, fault.code));
-        let mut body = self.offer.to_json(path, fault.code);
-        if let Ok(error) = serde_json::from_slice::<serde_json::Value>(&fault.body()) {
-            body["error"] = error["error"].clone();
-        }
-        let mut response = fault.into_response();
-        if let Ok(value) = value {
-            response.headers_mut().insert(OFFER_HEADER, value);
-        }
-        *response.body_mut() = Body::from(body.to_string());
-        response
+        fault.with_offer(&self.offer, path)
     }
 }

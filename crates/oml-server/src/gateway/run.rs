@@ -118,18 +118,20 @@ pub fn run<E: From<RunError>>(
         ready(&at);
         let admin = admin
             .map(|admin| tokio::spawn(serve_admin(gateway.clone(), admin, std::future::pending())));
-        let stop = async {
-            let mut ask = interval(ASK);
-            while !stopped() {
-                ask.tick().await;
-            }
-        };
-        serve(gateway, public, stop).await;
+        serve(gateway, public, asking(&stopped)).await;
         if let Some(admin) = admin {
             admin.abort();
         }
         Ok(())
     })
+}
+
+/// Ready when `stopped` says so.
+pub(crate) async fn asking(stopped: &(impl Fn() -> bool + Send + Sync)) {
+    let mut ask = interval(ASK);
+    while !stopped() {
+        ask.tick().await;
+    }
 }
 
 /// What a store holds: sums, and the calls of the evidence window.

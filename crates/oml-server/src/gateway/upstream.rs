@@ -218,7 +218,15 @@ async fn forward(
             let Ok(part) = serde_json::from_str::<Value>(&data) else {
                 break 'reading failed("upstream_garbage", "the upstream's answer is not JSON");
             };
-            let choice = &part["choices"][0];
+            let choices = part["choices"].as_array().map_or(&[][..], Vec::as_slice);
+            if choices.len() > 1
+                || choices
+                    .iter()
+                    .any(|choice| choice["index"].as_u64().is_some_and(|i| i > 0))
+            {
+                break 'reading failed("upstream_garbage", "the upstream gives several answers");
+            }
+            let choice = choices.first().unwrap_or(&Value::Null);
             let more = match route {
                 Route::Chat => choice["delta"]["content"].as_str(),
                 Route::Text => choice["text"].as_str(),

@@ -15,6 +15,7 @@ mod endpoint_key;
 pub(crate) mod eval;
 pub(crate) mod fingerprints;
 pub(crate) mod generate;
+pub(crate) mod issuer;
 pub(crate) mod keygen;
 pub(crate) mod man;
 pub(crate) mod model;
@@ -58,6 +59,7 @@ pub(crate) fn run(cli: Cli, printer: &Printer) -> anyhow::Result<ExitStatus> {
         Command::Fingerprints(command) => fingerprints::run(&command, global, printer),
         Command::Permit(command) => permit::run(&command, global, printer),
         Command::Receipt(command) => receipt::run(&command, printer),
+        Command::Issuer(command) => issuer::run(&command, printer),
         Command::Serve(args) => serve::run(&args, global, printer),
         Command::Usage(args) => sums::run(&args, printer),
         Command::Attack(command) => attack::run(&command, global, printer),

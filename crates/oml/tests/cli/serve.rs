@@ -1,8 +1,8 @@
 //! `oml serve` on SmolLM2-135M-Instruct, asked by OpenAI's own clients, and killed.
 
-use std::io::{BufReader, Read as _, Write as _};
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 
 use oml_core::model::{LanguageModel as _, Sampling};
 use oml_model::causal::CausalModel;
@@ -10,45 +10,17 @@ use oml_model::checkpoint::Checkpoint;
 use oml_model::engine::Engine;
 use serde_json::Value;
 
+use super::issuer::Running;
 use super::smollm2::model;
 use super::{Place, help};
 
 const MODEL_ID: &str = "0x0101010101010101010101010101010101010101010101010101010101010101";
 
-/// A running `oml serve`.
-struct Serve {
-    process: Child,
-    said: Value,
-}
-
-impl Serve {
-    fn start(place: &Place, flags: &str) -> Self {
-        let line = format!(
-            "serve --key host.json --model-id {MODEL_ID} --listen 127.0.0.1:0 --audit-log log.jsonl --json -q {flags}"
-        );
-        let mut process = place.command(&line).stdout(Stdio::piped()).spawn().unwrap();
-        let mut text = String::new();
-        let mut out = BufReader::new(process.stdout.take().unwrap());
-        // One object, whole as soon as it ends.
-        while serde_json::from_str::<Value>(&text).is_err() {
-            let mut byte = [0];
-            assert_eq!(out.read(&mut byte).unwrap(), 1, "oml serve ended: {text}");
-            text.push(char::from(byte[0]));
-        }
-        let said = serde_json::from_str(&text).unwrap();
-        Self { process, said }
-    }
-
-    fn url(&self) -> &str {
-        self.said["url"].as_str().unwrap()
-    }
-}
-
-impl Drop for Serve {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
+fn serve(place: &Place, flags: &str) -> Running {
+    let line = format!(
+        "serve --key host.json --model-id {MODEL_ID} --listen 127.0.0.1:0 --audit-log log.jsonl --json -q {flags}"
+    );
+    Running::start(&mut place.command(&line))
 }
 
 /// Keys of an issuer, a host and a licensee; the licensee has a grant.
@@ -66,7 +38,7 @@ fn cast(place: &Place) -> String {
     addresses[0].clone()
 }
 
-fn permissions(place: &Place, serve: &Serve, count: usize) -> Vec<String> {
+fn permissions(place: &Place, serve: &Running, count: usize) -> Vec<String> {
     let host = serve.said["host"].as_str().unwrap();
     place.ok(&format!(
         "permit issue --key user.json --grant grant.txt --host {host} --count {count} --out permissions.txt -q"
@@ -78,7 +50,7 @@ fn permissions(place: &Place, serve: &Serve, count: usize) -> Vec<String> {
 }
 
 /// What a client's script prints.
-fn ask(command: &mut Command, serve: &Serve, tokens: &[String]) -> Value {
+fn ask(command: &mut Command, serve: &Running, tokens: &[String]) -> Value {
     let name = serve.said["names"][0].as_str().unwrap();
     let mut process = command
         .args([serve.url(), name])
@@ -133,7 +105,7 @@ fn the_official_clients_work_with_one_header_and_get_what_the_model_says() {
         "--model {} --name smollm2 --issuer {issuer}",
         model.display()
     );
-    let serve = Serve::start(&place, &flags);
+    let serve = self::serve(&place, &flags);
     let [chat, text] = ungated(&model);
     let mut asked = 0;
     let mut check = |command: &mut Command| {

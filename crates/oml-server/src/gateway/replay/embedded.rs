@@ -1,21 +1,27 @@
 //! The store of one gateway: a redb file with one writer, which commits whatever waits at once.
 //!
-//! Permissions and receipts lie in tables by the hour in which the permission expires (`accepted-H`, `receipts-H`). The same id has the
-//! same hour, so one table says whether it is new, and an hour is dropped as a whole. While the writer waits for the disk, the next
-//! batch gathers, so a commit costs each caller about two waits for the disk at most.
+//! Three tables hold what expires in one hour: `accepted-H` gives a permission's id its number, `calls-H` and `receipts-H` have under that
+//! number the permission and the receipt. The same id has the same hour, so one table says whether it is new, and an hour is dropped as
+//! a whole. Ids come in no order and numbers rise, so that what is long is written side by side, and only a few bytes of each call
+//! go to a page of their own. While the writer waits for the disk, the next batch gathers, so a commit costs each caller about two waits
+//! for the disk at most.
 
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
 use oml_core::merkle::Hash;
+use redb::backends::FileBackend;
 use redb::{
     Database, ReadableDatabase as _, ReadableTable as _, Table, TableDefinition, TableHandle as _,
     WriteTransaction,
 };
 use tokio::sync::{mpsc, oneshot};
 
-use super::record::{accepted_from_bytes, accepted_to_bytes, receipt_from_bytes, receipt_to_bytes};
+use super::super::log::private;
+use super::record::{call_from_bytes, call_to_bytes, receipt_from_bytes, receipt_to_bytes};
 use super::{
     Admission, Answered, BUCKET, Decision, GrantState, Promise, Record, ReplayStore, StoreError,
     Usage, UsageKey,
@@ -31,9 +37,11 @@ const GRANTS: TableDefinition<'_, &[u8; 32], &[u8; GrantState::BYTES]> =
 const USAGE: TableDefinition<'_, &[u8; UsageKey::BYTES], &[u8; Usage::BYTES]> =
     TableDefinition::new("usage");
 const ACCEPTED: &str = "accepted-";
+const CALLS: &str = "calls-";
 const RECEIPTS: &str = "receipts-";
 
-type Bucket<'a> = TableDefinition<'a, &'static [u8; 32], &'static [u8]>;
+type Ids<'a> = TableDefinition<'a, &'static [u8; 32], u64>;
+type Texts<'a> = TableDefinition<'a, u64, &'static [u8]>;
 
 /// A redb file with its writer.
 pub struct EmbeddedStore {
@@ -73,11 +81,15 @@ impl EmbeddedStore {
     /// # Errors
     /// When the file is not such a store, is in use, or cannot be written.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
-        let failed = |error: redb::DatabaseError| StoreError::Failed {
+        let failed = |error: redb::Error| StoreError::Failed {
             store: NAME,
             reason: format!("{}: {error}", path.display()),
         };
-        let database = Arc::new(Database::create(path).map_err(failed)?);
+        let file = private().write(true).open(path);
+        let file = file.map_err(|error| failed(error.into()))?;
+        let backend = FileBackend::new(file).map_err(|error| failed(error.into()))?;
+        let database = Database::builder().create_with_backend(backend);
+        let database = Arc::new(database.map_err(|error| failed(error.into()))?);
         let (commands, waiting) = mpsc::channel(WAITING);
         let written = database.clone();
         let writer = thread::spawn(move || write(&written, waiting));
@@ -145,19 +157,24 @@ impl ReplayStore for EmbeddedStore {
         self.read(move |database| {
             let transaction = database.begin_read().map_err(failed)?;
             let hour = expires / BUCKET;
-            let stored = |prefix: &str| {
-                let name = format!("{prefix}{hour}");
-                let table = match transaction.open_table(Bucket::new(&name)) {
-                    Err(redb::TableError::TableDoesNotExist(_)) => return Ok(None),
-                    table => table.map_err(failed)?,
-                };
-                let value = table.get(&permission).map_err(failed)?;
-                Ok(value.map(|value| value.value().to_vec()))
-            };
-            let Some(accepted) = stored(ACCEPTED)? else {
+            let name = format!("{ACCEPTED}{hour}");
+            let Some(ids) = there(transaction.open_table(Ids::new(&name)))? else {
                 return Ok(None);
             };
-            record(&accepted, stored(RECEIPTS)?.as_deref()).map(Some)
+            let Some(number) = ids.get(&permission).map_err(failed)? else {
+                return Ok(None);
+            };
+            let number = number.value();
+            let text = |prefix: &str| {
+                let name = format!("{prefix}{hour}");
+                let Some(table) = there(transaction.open_table(Texts::new(&name)))? else {
+                    return Ok(None);
+                };
+                let text = table.get(number).map_err(failed)?;
+                Ok::<_, StoreError>(text.map(|text| text.value().to_vec()))
+            };
+            let call = text(CALLS)?.ok_or(damaged("calls"))?;
+            record(&call, text(RECEIPTS)?.as_deref()).map(Some)
         })
     }
 
@@ -166,28 +183,24 @@ impl ReplayStore for EmbeddedStore {
             let transaction = database.begin_read().map_err(failed)?;
             let tables = transaction.list_tables().map_err(failed)?;
             let mut hours: Vec<u64> = tables
-                .filter_map(|table| table.name().strip_prefix(ACCEPTED)?.parse().ok())
+                .filter_map(|table| table.name().strip_prefix(CALLS)?.parse().ok())
                 .collect();
             hours.sort_unstable();
             let mut records = Vec::new();
             for hour in hours {
-                let (accepted, receipts) =
-                    (format!("{ACCEPTED}{hour}"), format!("{RECEIPTS}{hour}"));
-                let accepted = transaction
-                    .open_table(Bucket::new(&accepted))
-                    .map_err(failed)?;
-                let receipts = match transaction.open_table(Bucket::new(&receipts)) {
-                    Err(redb::TableError::TableDoesNotExist(_)) => None,
-                    table => Some(table.map_err(failed)?),
+                let (calls, receipts) = (format!("{CALLS}{hour}"), format!("{RECEIPTS}{hour}"));
+                let receipts = there(transaction.open_table(Texts::new(&receipts)))?;
+                let Some(calls) = there(transaction.open_table(Texts::new(&calls)))? else {
+                    continue;
                 };
-                for entry in accepted.iter().map_err(failed)? {
-                    let (id, value) = entry.map_err(failed)?;
+                for entry in calls.iter().map_err(failed)? {
+                    let (number, call) = entry.map_err(failed)?;
                     let receipt = match &receipts {
-                        Some(table) => table.get(id.value()).map_err(failed)?,
+                        Some(table) => table.get(number.value()).map_err(failed)?,
                         None => None,
                     };
-                    let receipt = receipt.as_ref().map(|value| value.value());
-                    records.push(record(value.value(), receipt)?);
+                    let receipt = receipt.as_ref().map(|receipt| receipt.value());
+                    records.push(record(call.value(), receipt)?);
                 }
             }
             Ok(records)
@@ -197,9 +210,8 @@ impl ReplayStore for EmbeddedStore {
     fn usage(&self) -> Promise<'_, Vec<(UsageKey, Usage)>> {
         self.read(|database| {
             let transaction = database.begin_read().map_err(failed)?;
-            let table = match transaction.open_table(USAGE) {
-                Err(redb::TableError::TableDoesNotExist(_)) => return Ok(Vec::new()),
-                table => table.map_err(failed)?,
+            let Some(table) = there(transaction.open_table(USAGE))? else {
+                return Ok(Vec::new());
             };
             let mut sums = Vec::new();
             for entry in table.iter().map_err(failed)? {
@@ -214,9 +226,20 @@ impl ReplayStore for EmbeddedStore {
     }
 }
 
-fn record(accepted: &[u8], receipt: Option<&[u8]>) -> Result<Record, StoreError> {
-    let damaged = |table| StoreError::Damaged { store: NAME, table };
-    let (time, token) = accepted_from_bytes(accepted).ok_or(damaged("accepted"))?;
+/// A table that may not have been made yet.
+fn there<T>(table: Result<T, redb::TableError>) -> Result<Option<T>, StoreError> {
+    match table {
+        Err(redb::TableError::TableDoesNotExist(_)) => Ok(None),
+        table => table.map(Some).map_err(failed),
+    }
+}
+
+fn damaged(table: &'static str) -> StoreError {
+    StoreError::Damaged { store: NAME, table }
+}
+
+fn record(call: &[u8], receipt: Option<&[u8]>) -> Result<Record, StoreError> {
+    let (time, token) = call_from_bytes(call).ok_or(damaged("calls"))?;
     let receipt = receipt
         .map(|bytes| receipt_from_bytes(bytes).ok_or(damaged("receipts")))
         .transpose()?;
@@ -258,18 +281,18 @@ fn commit(
                 Command::Admit(admission, to) => {
                     // The reply is there before the work, so that an error reaches everyone of the batch.
                     replies.push(Reply::Decision(Decision::Replayed, to));
-                    let decided = tables.admit(&transaction, &admission)?;
+                    let decided = tables.admit(&admission)?;
                     if let Some(Reply::Decision(decision, _)) = replies.last_mut() {
                         *decision = decided;
                     }
                 }
                 Command::Keep(answered, to) => {
                     replies.push(Reply::Done(to));
-                    tables.keep(&transaction, &answered)?;
+                    tables.keep(&answered)?;
                 }
                 Command::Forget(before, to) => {
                     replies.push(Reply::Done(to));
-                    tables.forget(&transaction, before)?;
+                    tables.forget(before)?;
                 }
             }
         }
@@ -277,50 +300,47 @@ fn commit(
     transaction.commit().map_err(failed)
 }
 
-/// The tables of one transaction; buckets are opened when they are needed.
+/// The tables of one transaction; those of an hour are opened when they are needed.
 struct Tables<'t> {
+    transaction: &'t WriteTransaction,
     grants: Table<'t, &'static [u8; 32], &'static [u8; GrantState::BYTES]>,
     usage: Table<'t, &'static [u8; UsageKey::BYTES], &'static [u8; Usage::BYTES]>,
-    buckets: Vec<(String, Table<'t, &'static [u8; 32], &'static [u8]>)>,
+    hours: BTreeMap<u64, Hour<'t>>,
+}
+
+/// What expires in one hour.
+struct Hour<'t> {
+    accepted: Table<'t, &'static [u8; 32], u64>,
+    calls: Table<'t, u64, &'static [u8]>,
+    receipts: Table<'t, u64, &'static [u8]>,
+    next: u64,
 }
 
 impl<'t> Tables<'t> {
     fn open(transaction: &'t WriteTransaction) -> Result<Self, StoreError> {
         Ok(Self {
+            transaction,
             grants: transaction.open_table(GRANTS).map_err(failed)?,
             usage: transaction.open_table(USAGE).map_err(failed)?,
-            buckets: Vec::new(),
+            hours: BTreeMap::new(),
         })
     }
 
-    fn bucket(
-        &mut self,
-        transaction: &'t WriteTransaction,
-        prefix: &str,
-        expires: u64,
-    ) -> Result<&mut Table<'t, &'static [u8; 32], &'static [u8]>, StoreError> {
-        let name = format!("{prefix}{}", expires / BUCKET);
-        let open = self.buckets.iter().position(|(open, _)| *open == name);
-        let at = match open {
-            Some(at) => at,
-            None => {
-                let table = transaction.open_table(Bucket::new(&name)).map_err(failed)?;
-                self.buckets.push((name, table));
-                self.buckets.len() - 1
-            }
-        };
-        Ok(&mut self.buckets[at].1)
+    fn hour(&mut self, expires: u64) -> Result<&mut Hour<'t>, StoreError> {
+        let hour = expires / BUCKET;
+        Ok(match self.hours.entry(hour) {
+            Entry::Occupied(open) => open.into_mut(),
+            Entry::Vacant(place) => place.insert(Hour::open(self.transaction, hour)?),
+        })
     }
 
-    fn admit(
-        &mut self,
-        transaction: &'t WriteTransaction,
-        admission: &Admission,
-    ) -> Result<Decision, StoreError> {
-        let bucket = self.bucket(transaction, ACCEPTED, admission.expires)?;
-        if bucket.get(&admission.permission).map_err(failed)?.is_some() {
+    fn admit(&mut self, admission: &Admission) -> Result<Decision, StoreError> {
+        let hour = self.hour(admission.expires)?;
+        let known = hour.accepted.get(&admission.permission).map_err(failed)?;
+        if known.is_some() {
             return Ok(Decision::Replayed);
         }
+        drop(known);
         let mut states = Vec::with_capacity(admission.budgets.len());
         let last = admission.budgets.len().wrapping_sub(1);
         for (i, budget) in admission.budgets.iter().enumerate() {
@@ -337,25 +357,20 @@ impl<'t> Tables<'t> {
                 .insert(&grant, &state.to_bytes())
                 .map_err(failed)?;
         }
-        let value = accepted_to_bytes(admission.time, &admission.token);
-        self.bucket(transaction, ACCEPTED, admission.expires)?
-            .insert(&admission.permission, value.as_slice())
-            .map_err(failed)?;
+        self.hour(admission.expires)?.accept(admission)?;
         Ok(Decision::Accepted)
     }
 
-    fn keep(
-        &mut self,
-        transaction: &'t WriteTransaction,
-        answered: &Answered,
-    ) -> Result<(), StoreError> {
+    fn keep(&mut self, answered: &Answered) -> Result<(), StoreError> {
+        let hour = self.hour(answered.expires)?;
+        let number = hour.accepted.get(&answered.permission).map_err(failed)?;
+        // A permission of which the hour was dropped has no evidence window left.
+        let Some(number) = number.map(|number| number.value()) else {
+            return Ok(());
+        };
         let value = receipt_to_bytes(answered.tokens, &answered.receipt);
-        let before = self
-            .bucket(transaction, RECEIPTS, answered.expires)?
-            .insert(&answered.permission, value.as_slice())
-            .map_err(failed)?
-            .is_some();
-        if before {
+        let before = hour.receipts.insert(number, value.as_slice());
+        if before.map_err(failed)?.is_some() {
             return Ok(());
         }
         let key = answered.usage.to_bytes();
@@ -366,28 +381,62 @@ impl<'t> Tables<'t> {
         Ok(())
     }
 
-    /// Drops the buckets whose last second is before `before`, and grants that ended by then.
-    fn forget(&mut self, transaction: &'t WriteTransaction, before: u64) -> Result<(), StoreError> {
-        self.buckets.clear();
-        let tables = transaction.list_tables().map_err(failed)?;
-        let old: Vec<String> = tables
-            .map(|table| table.name().to_owned())
-            .filter(|name| {
-                let hour = name
-                    .strip_prefix(ACCEPTED)
-                    .or_else(|| name.strip_prefix(RECEIPTS));
-                let hour = hour.and_then(|hour| hour.parse::<u64>().ok());
-                hour.is_some_and(|hour| (hour + 1) * BUCKET <= before)
-            })
+    /// Drops the hours whose last second is before `before`, and grants that ended by then.
+    fn forget(&mut self, before: u64) -> Result<(), StoreError> {
+        self.hours.clear();
+        let tables = self.transaction.list_tables().map_err(failed)?;
+        let hour = |name: &str| {
+            let prefixes = [ACCEPTED, CALLS, RECEIPTS].iter();
+            let digits = prefixes
+                .filter_map(|prefix| name.strip_prefix(prefix))
+                .next()?;
+            digits.parse::<u64>().ok()
+        };
+        let old: Vec<(String, u64)> = tables
+            .filter_map(|table| Some((table.name().to_owned(), hour(table.name())?)))
+            .filter(|(_, hour)| (hour + 1) * BUCKET <= before)
             .collect();
-        for name in old {
-            transaction
-                .delete_table(Bucket::new(&name))
-                .map_err(failed)?;
+        for (name, _) in old {
+            let dropped = match name.starts_with(ACCEPTED) {
+                true => self.transaction.delete_table(Ids::new(&name)),
+                false => self.transaction.delete_table(Texts::new(&name)),
+            };
+            dropped.map_err(failed)?;
         }
         self.grants
             .retain(|_, state| GrantState::from_bytes(state).not_after >= before)
             .map_err(failed)
+    }
+}
+
+impl<'t> Hour<'t> {
+    fn open(transaction: &'t WriteTransaction, hour: u64) -> Result<Self, StoreError> {
+        let text = |prefix: &str| {
+            let name = format!("{prefix}{hour}");
+            transaction.open_table(Texts::new(&name)).map_err(failed)
+        };
+        let name = format!("{ACCEPTED}{hour}");
+        let (calls, receipts) = (text(CALLS)?, text(RECEIPTS)?);
+        let last = calls.last().map_err(failed)?;
+        let next = last.map_or(0, |(number, _)| number.value() + 1);
+        Ok(Self {
+            accepted: transaction.open_table(Ids::new(&name)).map_err(failed)?,
+            calls,
+            receipts,
+            next,
+        })
+    }
+
+    fn accept(&mut self, admission: &Admission) -> Result<(), StoreError> {
+        self.accepted
+            .insert(&admission.permission, self.next)
+            .map_err(failed)?;
+        let value = call_to_bytes(admission.time, &admission.token);
+        self.calls
+            .insert(self.next, value.as_slice())
+            .map_err(failed)?;
+        self.next += 1;
+        Ok(())
     }
 }
 

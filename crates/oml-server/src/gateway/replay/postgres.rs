@@ -24,7 +24,10 @@ const BATCH: usize = 1_024;
 const NAME: &str = "PostgreSQL";
 /// How long a gateway waits for a connection.
 const CONNECT: Duration = Duration::from_secs(10);
+/// Two gateways that start together would both make the tables: the lock lets one go first.
 const SCHEMA: &str = "
+BEGIN;
+SELECT pg_advisory_xact_lock(7881299341);
 CREATE TABLE IF NOT EXISTS oml_accepted (
     permission bytea PRIMARY KEY, expires bigint NOT NULL, time bigint NOT NULL, token text NOT NULL,
     receipt text, prompt_tokens bigint, completion_tokens bigint);
@@ -33,6 +36,7 @@ CREATE TABLE IF NOT EXISTS oml_grants (grant_id bytea PRIMARY KEY, not_after big
 CREATE TABLE IF NOT EXISTS oml_usage (
     day integer, model bytea, licensee bytea, calls bigint NOT NULL, prompt_tokens bigint NOT NULL,
     completion_tokens bigint NOT NULL, spent numeric NOT NULL, PRIMARY KEY (day, model, licensee));
+COMMIT;
 ";
 
 /// Connections to a database, one of which decides.

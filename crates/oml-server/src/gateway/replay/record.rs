@@ -12,13 +12,13 @@ pub struct Record {
 }
 
 /// `time (8) ‖ token`.
-pub(super) fn accepted_to_bytes(time: u64, token: &str) -> Vec<u8> {
+pub(super) fn call_to_bytes(time: u64, token: &str) -> Vec<u8> {
     let mut bytes = time.to_be_bytes().to_vec();
     bytes.extend_from_slice(token.as_bytes());
     bytes
 }
 
-pub(super) fn accepted_from_bytes(bytes: &[u8]) -> Option<(u64, String)> {
+pub(super) fn call_from_bytes(bytes: &[u8]) -> Option<(u64, String)> {
     let (time, token) = bytes.split_first_chunk()?;
     let token = str::from_utf8(token).ok()?;
     Some((u64::from_be_bytes(*time), token.to_owned()))

@@ -70,7 +70,7 @@ pub(super) fn run(
 
 /// Whose key signs.
 #[derive(Debug, Clone, Args)]
-struct KeyArgs {
+pub(super) struct KeyArgs {
     /// Owner file whose key signs, made by `oml keygen` [default: oml/owner.json in the user's config folder]
     #[arg(long, value_name = "FILE")]
     key: Option<PathBuf>,
@@ -81,7 +81,7 @@ impl KeyArgs {
     ///
     /// # Errors
     /// Whatever is wrong with its file.
-    fn read(&self) -> anyhow::Result<SigningKey> {
+    pub(super) fn read(&self) -> anyhow::Result<SigningKey> {
         let path = self
             .key
             .clone()
@@ -121,7 +121,7 @@ impl ModelArgs {
     ///
     /// # Errors
     /// When none is named, or as [`Self::id`].
-    fn required(&self) -> anyhow::Result<ModelId> {
+    pub(super) fn required(&self) -> anyhow::Result<ModelId> {
         let named = self.id()?.ok_or_else(|| anyhow!("no model was named"));
         named.hint("Name it by --model-id 0x… or --model DIR.")
     }

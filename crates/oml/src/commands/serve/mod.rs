@@ -56,6 +56,8 @@ pub(crate) struct ServeArgs {
     #[command(flatten)]
     engine: EngineArgs,
     #[command(flatten)]
+    connections: ListenArgs,
+    #[command(flatten)]
     limits: LimitArgs,
 }
 
@@ -132,10 +134,10 @@ struct EngineArgs {
     upstream_patience: u64,
 }
 
-/// How much is taken.
-#[derive(Debug, Args)]
-#[command(next_help_heading = "Limits")]
-struct LimitArgs {
+/// Who can connect.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Connections")]
+pub(super) struct ListenArgs {
     /// Certificates (PEM) for TLS
     #[arg(long, value_name = "FILE", requires = "tls_key")]
     tls_certificate: Option<PathBuf>,
@@ -145,6 +147,12 @@ struct LimitArgs {
     /// Let clients come from other machines without TLS, as behind a proxy that has it
     #[arg(long)]
     allow_http: bool,
+}
+
+/// How much is taken.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Limits")]
+struct LimitArgs {
     /// Bytes of a request at most
     #[arg(long, value_name = "N", default_value_t = 1 << 20)]
     max_body: usize,
@@ -171,8 +179,7 @@ pub(super) fn run(
     printer: &Printer,
 ) -> anyhow::Result<ExitStatus> {
     interrupt::listen()?;
-    let tls = args.limits.tls()?;
-    stays_here(args, tls.as_ref())?;
+    let tls = args.connections.tls(&args.listen)?;
     let key = host_key(args)?;
     let model_id = model_id(args)?;
     let watched = Arc::new(Watched::new(Sources {
@@ -283,14 +290,27 @@ impl GateArgs {
     }
 }
 
-impl LimitArgs {
-    fn tls(&self) -> anyhow::Result<Option<Tls>> {
-        let (Some(chain), Some(key)) = (&self.tls_certificate, &self.tls_key) else {
+impl ListenArgs {
+    /// The certificate for an address that others reach.
+    ///
+    /// # Errors
+    /// When it cannot be read, or others would reach the address without one.
+    pub(super) fn tls(&self, address: &str) -> anyhow::Result<Option<Tls>> {
+        if let (Some(chain), Some(key)) = (&self.tls_certificate, &self.tls_key) {
+            let chain = files::read(chain, PEM_LIMIT)?;
+            let key = Zeroizing::new(files::read(key, PEM_LIMIT)?);
+            return Ok(Some(Tls::from_pem(&chain, &key)?));
+        }
+        let host = address.rsplit_once(':').map_or("", |(host, _)| host);
+        if self.allow_http || matches!(host, "127.0.0.1" | "localhost" | "[::1]") {
             return Ok(None);
-        };
-        let chain = files::read(chain, PEM_LIMIT)?;
-        let key = Zeroizing::new(files::read(key, PEM_LIMIT)?);
-        Ok(Some(Tls::from_pem(&chain, &key)?))
+        }
+        let fault: anyhow::Result<Option<Tls>> = Err(anyhow!(
+            "--listen {address}: expected an address of this machine alone, or TLS, got one that others reach without it"
+        ));
+        fault.hint(
+            "Add --tls-certificate and --tls-key, or --allow-http behind a proxy that has them.",
+        )
     }
 }
 
@@ -307,20 +327,6 @@ impl ServeArgs {
             window: Duration::from_secs(gate.evidence_window),
         }
     }
-}
-
-/// Permissions and answers leave this machine only where somebody wants that.
-fn stays_here(args: &ServeArgs, tls: Option<&Tls>) -> anyhow::Result<()> {
-    let host = args.listen.rsplit_once(':').map_or("", |(host, _)| host);
-    let here = matches!(host, "127.0.0.1" | "localhost" | "[::1]");
-    if here || tls.is_some() || args.limits.allow_http {
-        return Ok(());
-    }
-    let fault: anyhow::Result<()> = Err(anyhow!(
-        "--listen {}: expected an address of this machine alone, or TLS, got one that others reach without it",
-        args.listen
-    ));
-    fault.hint("Add --tls-certificate and --tls-key, or --allow-http behind a proxy that has them.")
 }
 
 /// The host's key.
@@ -392,7 +398,7 @@ fn upstream_key(file: Option<&Path>) -> anyhow::Result<Option<Zeroizing<String>>
     }
 }
 
-fn payment(text: &str) -> Result<Payment, String> {
+pub(super) fn payment(text: &str) -> Result<Payment, String> {
     let wrong = || "expected NETWORK,TOKEN,PAYEE as eip155:8453,0x…,0x…".to_owned();
     let parts: Vec<&str> = text.split(',').collect();
     let [network, asset, pay_to] = parts.as_slice() else {
