@@ -57,7 +57,10 @@ fn text(watermark: Option<&Watermark>, tokens: usize, seed: u64) -> Vec<u32> {
 }
 
 fn p_value(watermark: &Watermark, ids: &[u32]) -> f64 {
-    Detector::new(watermark).detect(ids).unwrap().p_value()
+    Detector::default()
+        .detect(watermark, ids)
+        .unwrap()
+        .p_value()
 }
 
 #[test]
@@ -87,11 +90,11 @@ fn p_values_are_uniform_or_conservative_under_the_null() {
         let watermarks: Vec<Watermark> = (0..20)
             .map(|key| Watermark::new(&owner(100 + key), scheme))
             .collect();
-        let mut detectors: Vec<Detector<'_>> = watermarks.iter().map(Detector::new).collect();
+        let mut detector = Detector::default();
         for trial in 0..TRIALS / 20 {
             let ids = text(None, 60, 1_000 + trial);
-            for detector in &mut detectors {
-                let p = detector.detect(&ids).unwrap().p_value();
+            for watermark in &watermarks {
+                let p = detector.detect(watermark, &ids).unwrap().p_value();
                 for (count, level) in below.iter_mut().zip(levels) {
                     *count += u64::from(p <= level);
                 }
@@ -187,13 +190,13 @@ fn what_repeats_counts_once() {
     for scheme in Scheme::ALL {
         let watermark = Watermark::new(&owner(4), scheme);
         let once = text(Some(&watermark), 100, 9);
-        let mut detector = Detector::new(&watermark);
-        let found = detector.detect(&once).unwrap();
-        let tenfold = detector.detect(&once.repeat(10)).unwrap();
+        let mut detector = Detector::default();
+        let found = detector.detect(&watermark, &once).unwrap();
+        let tenfold = detector.detect(&watermark, &once.repeat(10)).unwrap();
         // Only the seams are new.
         let width = scheme.context() as u32;
         assert!(tenfold.scored <= found.scored + width, "{}", scheme.name());
-        let constant = detector.detect(&[7; 5_000]).unwrap();
+        let constant = detector.detect(&watermark, &[7; 5_000]).unwrap();
         assert!(
             constant.scored <= 1 && constant.p_value() > 0.01,
             "{constant:?}"
@@ -252,11 +255,11 @@ fn texts_without_evidence_have_the_p_value_1() {
     for scheme in Scheme::ALL {
         let watermark = Watermark::new(&owner(1), scheme);
         for ids in [&[][..], &[1], &[1, 2, 3, 4][..scheme.context()]] {
-            let found = Detector::new(&watermark).detect(ids).unwrap();
+            let found = Detector::default().detect(&watermark, ids).unwrap();
             assert_eq!((found.scored, found.ln_p_value), (0, 0.0));
         }
         let long = vec![0; MAX_TOKENS + 1];
-        let fault = Detector::new(&watermark).detect(&long).unwrap_err();
+        let fault = Detector::default().detect(&watermark, &long).unwrap_err();
         assert!(matches!(fault, WatermarkError::TooLong { .. }), "{fault}");
     }
 }
@@ -268,7 +271,7 @@ proptest! {
     fn any_ids_have_a_p_value(ids in prop::collection::vec(any::<u32>(), 0..60)) {
         for scheme in Scheme::ALL {
             let watermark = Watermark::new(&owner(1), scheme);
-            let found = Detector::new(&watermark).detect(&ids).unwrap();
+            let found = Detector::default().detect(&watermark, &ids).unwrap();
             prop_assert!(found.ln_p_value <= 0.0 && found.ln_p_value > -200.0);
             prop_assert!(found.scored as usize <= ids.len().saturating_sub(scheme.context()));
             prop_assert!(found.mean.is_finite());
