@@ -55,7 +55,8 @@ fn a_marked_text_does_not_depend_on_its_batch_and_is_found() {
     let prompts: Vec<Vec<u32>> = (0..24).map(|i| ids(1 + i % 9, 50 + i as u64)).collect();
     let views: Vec<&[u32]> = prompts.iter().map(|p| &p[..]).collect();
     let seeds: Vec<u64> = (0..24).map(|i| 1000 + 7 * i).collect();
-    let sampling = sampling(52, 1.0);
+    // Hot, since the tiny model is sure of itself and repeats a few tokens.
+    let sampling = sampling(52, 3.0);
     for isa in available() {
         let mut model = causal("llama-gqa-tied", isa);
         for scheme in Scheme::ALL {
@@ -77,8 +78,12 @@ fn a_marked_text_does_not_depend_on_its_batch_and_is_found() {
                 });
                 p_values.filter(|ln| *ln < -6.9).count()
             };
-            assert!(found(&mark) >= 22, "{isa} {}", scheme.name());
-            assert!(found(&watermark(8, scheme)) <= 1, "{isa} {}", scheme.name());
+            let (own, other) = (found(&mark), found(&watermark(8, scheme)));
+            assert!(
+                own >= 22 && other <= 1,
+                "{isa} {}: {own}, {other}",
+                scheme.name()
+            );
         }
     }
 }

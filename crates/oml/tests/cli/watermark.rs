@@ -64,9 +64,78 @@ fn text(place: &Place, watermark: Option<&Watermark>, tokens: usize) -> String {
 
 #[test]
 fn help_of_watermark() {
-    insta::assert_snapshot!(help("watermark"), @"");
-    insta::assert_snapshot!(help("watermark detect"), @"");
-    insta::assert_snapshot!(help("watermark measure"), @"");
+    insta::assert_snapshot!(help("watermark"), @"
+    Find the owner's watermark in text, and measure how surely
+
+    Usage: oml watermark [OPTIONS] <COMMAND>
+
+    Commands:
+      detect   Was a text generated with the owner's watermark? An exact p-value; exit code 0 yes, 1 not shown
+      measure  Generate text with and without watermarks, and measure how surely they are found and what they cost
+
+    Options:
+      -h, --help     Print help
+      -V, --version  Print version
+
+    Global options:
+          --json           Print the result as one JSON object
+      -q, --quiet          Print no notes and no progress
+          --threads <N>    CPU threads [default: all cores]
+          --isa <NAME>     CPU instructions to use: amx, avx512, avx2 or portable [default: the best this machine has]
+          --config <FILE>  Settings file [default: oml.toml in the current folder, where there is one]
+          --show-settings  Print every setting and where it comes from, and do nothing
+    ");
+    insta::assert_snapshot!(help("watermark detect"), @"
+    Was a text generated with the owner's watermark? An exact p-value; exit code 0 yes, 1 not shown
+
+    Usage: oml watermark detect [OPTIONS] --model <DIR> <FILE>
+
+    Arguments:
+      <FILE>  Text to test, without the question that it answers; - is standard input
+
+    Options:
+          --owner <FILE>     Owner file made by `oml keygen` [default: oml/owner.json in the user's config folder]
+          --model <DIR>      Model whose tokenizer the text was made with: a Hugging Face folder or a GGUF file
+          --scheme <SCHEME>  Scheme of the watermark [default: synthid] [possible values: synthid, kgw, gumbel]
+          --alpha <P>        Largest p-value at which the watermark is found; with several texts, corrected for their number after Holm [default: 1e-3]
+          --lines            FILE holds one JSON object per line with a `text` and perhaps an `id`; print one per line
+      -h, --help             Print help
+      -V, --version          Print version
+
+    Global options:
+          --json           Print the result as one JSON object
+      -q, --quiet          Print no notes and no progress
+          --threads <N>    CPU threads [default: all cores]
+          --isa <NAME>     CPU instructions to use: amx, avx512, avx2 or portable [default: the best this machine has]
+          --config <FILE>  Settings file [default: oml.toml in the current folder, where there is one]
+          --show-settings  Print every setting and where it comes from, and do nothing
+    ");
+    insta::assert_snapshot!(help("watermark measure"), @"
+    Generate text with and without watermarks, and measure how surely they are found and what they cost
+
+    Usage: oml watermark measure [OPTIONS] --model <DIR>
+
+    Options:
+          --model <DIR>      Model that generates: a Hugging Face folder or a GGUF file
+          --owner <FILE>     Owner file made by `oml keygen` [default: oml/owner.json in the user's config folder]
+          --scheme <SCHEME>  Scheme to measure, repeatable [default: all] [possible values: synthid, kgw, gumbel]
+          --texts <N>        Texts per scheme, each from a piece of the text that prompts are taken from [default: 256]
+          --tokens <N>       Tokens of each text; nothing ends it before [default: 200]
+          --temperature <T>  Softmax temperature [default: 1]
+          --text <FILE>      Text that prompts are taken from [default: a built-in text]
+          --keys <N>         Keys of others under which the texts without a watermark are tested too, for false positives [default: 40]
+          --seed <N>         Seed of the draws and the replacements [default: 1]
+      -h, --help             Print help
+      -V, --version          Print version
+
+    Global options:
+          --json           Print the result as one JSON object
+      -q, --quiet          Print no notes and no progress
+          --threads <N>    CPU threads [default: all cores]
+          --isa <NAME>     CPU instructions to use: amx, avx512, avx2 or portable [default: the best this machine has]
+          --config <FILE>  Settings file [default: oml.toml in the current folder, where there is one]
+          --show-settings  Print every setting and where it comes from, and do nothing
+    ");
 }
 
 #[test]
@@ -76,8 +145,26 @@ fn a_marked_text_is_found_and_others_are_not() {
     let marked = text(&place, Some(&watermark(&place, Scheme::ALL[0])), 60);
     fs::write(place.path("marked.txt"), &marked).unwrap();
     fs::write(place.path("plain.txt"), text(&place, None, 60)).unwrap();
-    insta::assert_snapshot!(place.run(&format!("{DETECT} marked.txt")), @"");
-    insta::assert_snapshot!(place.run(&format!("{DETECT} plain.txt")), @"");
+    insta::assert_snapshot!(place.run(&format!("{DETECT} marked.txt")), @"
+    exit: 0
+    --- stdout
+    marked.txt: the watermark is there
+      p-value  2.8e-68 (found at 1e-3 or less)
+      scheme   synthid, 56 of 60 tokens count
+      mean     0.732, 0.500 expected without the watermark
+      null     the text was made without regard to this key
+    --- stderr
+    ");
+    insta::assert_snapshot!(place.run(&format!("{DETECT} plain.txt")), @"
+    exit: 1
+    --- stdout
+    plain.txt: the watermark is not shown to be there
+      p-value  8.5e-1 (found at 1e-3 or less)
+      scheme   synthid, 56 of 60 tokens count
+      mean     0.488, 0.500 expected without the watermark
+      null     the text was made without regard to this key
+    --- stderr
+    ");
     for scheme in Scheme::ALL {
         let name = scheme.name();
         let marked = text(&place, Some(&watermark(&place, scheme)), 60);
@@ -149,7 +236,13 @@ fn many_texts_are_lines() {
         "{\"text\": \"a\"}\n{\"txt\": \"b\"}\n",
     )
     .unwrap();
-    insta::assert_snapshot!(place.run(&format!("{DETECT} lines.jsonl --lines")), @"");
+    insta::assert_snapshot!(place.run(&format!("{DETECT} lines.jsonl --lines")), @"
+    exit: 2
+    --- stdout
+    --- stderr
+    error: cannot read lines.jsonl
+      caused by: texts file: line 2, column 12: expected JSON of this form, got a field that is missing, unknown, repeated, too long or of another type
+    ");
 }
 
 #[test]

@@ -2,7 +2,6 @@
 
 mod detect;
 mod mark_args;
-mod mark_args;
 mod measure;
 mod measured;
 
