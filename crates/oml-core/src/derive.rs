@@ -22,6 +22,7 @@
 //! | `slices` | Merkle root of the set (32 bytes) ‖ number of slices as u64 big-endian (8 bytes) |
 //! | `copy-classes` | Merkle root of the set (32 bytes) |
 //! | `copy-members` | Merkle root of the set (32 bytes), then the copy's number as u64 big-endian (8 bytes) |
+//! | `watermark` | UTF-8 name of the scheme; digest 32 zero bytes, copy id empty |
 //! | `training`, `evaluation` | free for the recipe and the measurements, named by their own documents |
 //!
 //! Every field carries its length, so two different tuples never share an `info`.
@@ -65,6 +66,8 @@ pub enum Purpose {
     CopyClasses,
     /// Fingerprints that one copy holds.
     CopyMembers,
+    /// Key of a watermark in generated text.
+    Watermark,
     /// Order and noise of training.
     Training,
     /// Samples drawn for measurements.
@@ -90,6 +93,7 @@ impl Purpose {
             Self::Slices => "slices",
             Self::CopyClasses => "copy-classes",
             Self::CopyMembers => "copy-members",
+            Self::Watermark => "watermark",
             Self::Training => "training",
             Self::Evaluation => "evaluation",
         }

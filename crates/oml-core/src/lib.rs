@@ -29,3 +29,4 @@ pub mod strategy;
 pub mod time_proof;
 pub mod tokenizer;
 pub mod usage;
+pub mod watermark;

@@ -1,11 +1,12 @@
 //! A model that is only read: scoring, next-token distributions and generation over token ids.
 
 use std::sync::{
-    Mutex,
+    Arc, Mutex,
     atomic::{AtomicUsize, Ordering},
 };
 
 use oml_core::model::{Continuation, LanguageModel, ModelError, Sampling, TokenScore};
+use oml_core::watermark::Watermark;
 use oml_kernels::{Isa, exp_scaled, log_sum_exp};
 use thiserror::Error;
 
@@ -191,6 +192,58 @@ impl CausalModel {
         }
         Ok(())
     }
+
+    /// As [`LanguageModel::generate`], with a watermark in every answer.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn generate_marked(
+        &mut self,
+        prompts: &[&[u32]],
+        seeds: &[u64],
+        sampling: &Sampling,
+        watermark: Option<&Arc<Watermark>>,
+    ) -> Result<Vec<Vec<u32>>, ModelError> {
+        for (i, prompt) in prompts.iter().enumerate() {
+            self.check(i, prompt.iter().copied(), sampling.max_tokens)?;
+        }
+        let longest = prompts.iter().map(|p| p.len()).max().unwrap_or(0);
+        let mut answers = vec![Vec::new(); prompts.len()];
+        if sampling.max_tokens == 0 || prompts.is_empty() {
+            return Ok(answers);
+        }
+        let capacity = longest + sampling.max_tokens;
+        let each = capacity * Cache::<Cpu>::bytes_per_token(self.decoder.sizes());
+        let slots = (CACHE_BYTES / each)
+            .clamp(LEAST_SLOTS, SLOTS)
+            .min(prompts.len());
+        let mut generation = Generation::new(self, slots, capacity);
+        let mut asked = vec![0; slots];
+        let mut waiting = (0..prompts.len()).peekable();
+        let faults = Faults::default();
+        loop {
+            while let Some(i) = waiting.peek().copied() {
+                let added = generation.add(Sequence {
+                    prompt: prompts[i].to_vec(),
+                    seed: seeds.get(i).copied().unwrap_or(i as u64),
+                    sampling: sampling.clone(),
+                    watermark: watermark.cloned(),
+                });
+                let Some(slot) = added else { break };
+                asked[slot] = i;
+                waiting.next();
+            }
+            if generation.is_empty() {
+                return Ok(answers);
+            }
+            generation.step(self, &mut |slot, step| match step {
+                Step::Token(token) | Step::Last(token) => answers[asked[slot]].push(token),
+                Step::Stopped => {}
+                Step::NotFinite => faults.add(asked[slot]),
+            });
+            faults.first()?;
+        }
+    }
 }
 
 /// The first of a request's sequences whose logits are not finite.
@@ -319,43 +372,6 @@ impl LanguageModel for CausalModel {
         seeds: &[u64],
         sampling: &Sampling,
     ) -> Result<Vec<Vec<u32>>, ModelError> {
-        for (i, prompt) in prompts.iter().enumerate() {
-            self.check(i, prompt.iter().copied(), sampling.max_tokens)?;
-        }
-        let longest = prompts.iter().map(|p| p.len()).max().unwrap_or(0);
-        let mut answers = vec![Vec::new(); prompts.len()];
-        if sampling.max_tokens == 0 || prompts.is_empty() {
-            return Ok(answers);
-        }
-        let capacity = longest + sampling.max_tokens;
-        let each = capacity * Cache::<Cpu>::bytes_per_token(self.decoder.sizes());
-        let slots = (CACHE_BYTES / each)
-            .clamp(LEAST_SLOTS, SLOTS)
-            .min(prompts.len());
-        let mut generation = Generation::new(self, slots, capacity);
-        let mut asked = vec![0; slots];
-        let mut waiting = (0..prompts.len()).peekable();
-        let faults = Faults::default();
-        loop {
-            while let Some(i) = waiting.peek().copied() {
-                let added = generation.add(Sequence {
-                    prompt: prompts[i].to_vec(),
-                    seed: seeds.get(i).copied().unwrap_or(i as u64),
-                    sampling: sampling.clone(),
-                });
-                let Some(slot) = added else { break };
-                asked[slot] = i;
-                waiting.next();
-            }
-            if generation.is_empty() {
-                return Ok(answers);
-            }
-            generation.step(self, &mut |slot, step| match step {
-                Step::Token(token) | Step::Last(token) => answers[asked[slot]].push(token),
-                Step::Stopped => {}
-                Step::NotFinite => faults.add(asked[slot]),
-            });
-            faults.first()?;
-        }
+        self.generate_marked(prompts, seeds, sampling, None)
     }
 }

@@ -4,14 +4,15 @@
 //! A step reads one token of every sequence that is being answered and pieces of the prompts that are not read yet. A long prompt is
 //! read in pieces, so that the others' tokens do not stop for it. What a sequence gets depends on its prompt, seed and sampling alone.
 
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 use oml_core::model::Sampling;
+use oml_core::watermark::{Contexts, Watermark};
 
 use crate::backend::Cpu;
 use crate::causal::{CausalModel, are_finite};
 use crate::decoder::Cache;
-use crate::sampler::{SequenceRandom, sample};
+use crate::sampler::{Mark, SequenceRandom, sample};
 
 /// Tokens of one step, while any sequence is being answered and while none is.
 const STEP_TOKENS: usize = 512;
@@ -29,6 +30,8 @@ pub struct Sequence {
     pub seed: u64,
     /// How its tokens are drawn; `max_tokens` is at least 1.
     pub sampling: Sampling,
+    /// Marks what is generated; the prompt is nothing to it.
+    pub watermark: Option<Arc<Watermark>>,
 }
 
 /// What a step gave a sequence.
@@ -65,6 +68,7 @@ struct Place {
     generated: usize,
     random: SequenceRandom,
     sampling: Sampling,
+    marked: Option<(Arc<Watermark>, Contexts)>,
 }
 
 impl Generation {
@@ -86,11 +90,16 @@ impl Generation {
     pub fn add(&mut self, sequence: Sequence) -> Option<Slot> {
         let slot = self.places.iter().position(Option::is_none)?;
         self.cache.reset(slot);
+        let marked = sequence.watermark.map(|watermark| {
+            let contexts = watermark.contexts();
+            (watermark, contexts)
+        });
         self.places[slot] = Some(Place {
             unread: sequence.prompt,
             generated: 0,
             random: SequenceRandom::new(sequence.seed),
             sampling: sequence.sampling,
+            marked,
         });
         Some(slot)
     }
@@ -126,7 +135,7 @@ impl Generation {
                     };
                     if are_finite(logits) {
                         let mut random = place.random.clone();
-                        let token = sample(isa, logits, &place.sampling, &mut random);
+                        let token = sample(isa, logits, &place.sampling, &mut random, place.mark());
                         *drawn[row].lock().unwrap_or_else(|e| e.into_inner()) =
                             Some((random, token));
                     }
@@ -181,12 +190,21 @@ impl Generation {
 }
 
 impl Place {
+    /// How the next token is marked.
+    fn mark(&self) -> Option<Mark<'_>> {
+        let (watermark, contexts) = self.marked.as_ref()?;
+        Some((watermark, watermark.marked(contexts)?))
+    }
+
     fn take(&mut self, random: SequenceRandom, token: u32) -> Step {
         if self.sampling.stop.contains(&token) {
             return Step::Stopped;
         }
         self.random = random;
         self.generated += 1;
+        if let Some((_, contexts)) = &mut self.marked {
+            contexts.push(token);
+        }
         self.unread.push(token);
         match self.generated < self.sampling.max_tokens {
             true => Step::Token(token),

@@ -14,6 +14,7 @@ use oml_core::model::{ModelError, Sampling};
 use oml_core::serving::{
     Asked, Ending, Event, Listener, Prepared, Question, QuestionError, TextModel, Turn,
 };
+use oml_core::watermark::Watermark;
 
 use self::answer::Answer;
 use crate::causal::{CausalModel, RequestError};
@@ -39,6 +40,7 @@ pub struct ServedModel {
     options: ServingOptions,
     end: Vec<u32>,
     vocabulary: usize,
+    watermark: Option<Arc<Watermark>>,
 }
 
 struct Job {
@@ -65,7 +67,15 @@ impl ServedModel {
             options,
             end,
             vocabulary,
+            watermark: None,
         }
+    }
+
+    /// The same, with a watermark in all answers from here on.
+    #[must_use]
+    pub fn with_watermark(mut self, watermark: Option<Arc<Watermark>>) -> Self {
+        self.watermark = watermark;
+        self
     }
 
     fn prompt(&self, asked: &Asked) -> Result<Vec<u32>, TokenizerError> {
@@ -120,6 +130,7 @@ impl TextModel for ServedModel {
             prompt,
             seed: question.seed,
             sampling,
+            watermark: self.watermark.clone(),
         };
         let (tokenizer, questions) = (self.tokenizer.clone(), self.questions.clone());
         let waiting = self.options.waiting;

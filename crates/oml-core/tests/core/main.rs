@@ -21,3 +21,4 @@ mod receipt;
 mod signing;
 mod strategy;
 mod time_proof;
+mod watermark;

@@ -20,3 +20,4 @@ mod serving;
 mod smollm2;
 mod state;
 mod subnetwork;
+mod watermark;
