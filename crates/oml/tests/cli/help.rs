@@ -23,6 +23,12 @@ fn oml() {
       relate        Hold two models' weights against each other: was one made from the other?
       eval          Measure a model's utility: perplexity, multiple choice, distance to its base
       fingerprints  Work with a file of fingerprints
+      permit        Make permissions to ask a model, verify and revoke them
+      receipt       Check what a host signed of an answer
+      issuer        Hand out or sell permissions over HTTP, as the issuer
+      serve         Serve a model: answer only what is permitted, and sign a receipt for every answer
+      usage         Sum up or export what a served model was used for
+      watermark     Find the owner's watermark in text, and measure how surely
       attack        Do to a model what others may do, to measure which fingerprints survive
       bench         Measure the engine on this machine
       completions   Print a completion script for a shell
@@ -242,7 +248,8 @@ fn check() {
     Usage: oml check [OPTIONS] --model <DIR> --fingerprints <FILE>
 
     Options:
-          --model <DIR>          Suspect model: a Hugging Face folder or a GGUF file
+          --model <DIR>          Suspect model: a Hugging Face folder, a GGUF file or a PEFT adapter's folder
+          --base <DIR>           Base model of a suspect that is a PEFT adapter's folder [default: what the adapter names, where that is a path]
           --fingerprints <FILE>  Fingerprints file made by `oml generate`, or a slice made by `oml fingerprints split`
           --owner <FILE>         Owner file made by `oml keygen` [default: oml/owner.json in the user's config folder]
           --identity <FILE>      Prover's identity file, for a slice
@@ -273,7 +280,8 @@ fn trace() {
     Options:
           --fingerprints <FILE>  Fingerprints file made by `oml generate --copies`
           --owner <FILE>         Owner file made by `oml keygen` [default: oml/owner.json in the user's config folder]
-          --suspect <DIR>        Suspect model to ask all queries: a Hugging Face folder or a GGUF file
+          --suspect <DIR>        Suspect model to ask all queries: a Hugging Face folder, a GGUF file or a PEFT adapter's folder
+          --base <DIR>           Base model of a suspect that is a PEFT adapter's folder [default: what the adapter names, where that is a path]
           --observed <FILE>      What was observed of a suspect elsewhere (JSON): which fingerprints it answered, missed or refused
           --alpha <P>            Largest probability of accusing any innocent copy [default: 1e-3]
       -h, --help                 Print help
@@ -841,7 +849,8 @@ fn audit() {
 
     Options:
           --endpoint <URL>       Live endpoint to ask: the URL of an OpenAI-compatible server or of Ollama
-          --suspect <DIR>        Model to ask in the same way: a Hugging Face folder or a GGUF file
+          --suspect <DIR>        Model to ask in the same way: a Hugging Face folder, a GGUF file or a PEFT adapter's folder
+          --base <DIR>           Base model of a suspect that is a PEFT adapter's folder [default: what the adapter names, where that is a path]
           --fingerprints <FILE>  Fingerprints file made by `oml generate`, or a slice made by `oml fingerprints split`
           --owner <FILE>         Owner file made by `oml keygen` [default: oml/owner.json in the user's config folder]
           --identity <FILE>      Prover's identity file, for a slice

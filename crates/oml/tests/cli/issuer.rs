@@ -235,6 +235,61 @@ fn a_customer_is_charged_once_and_its_permissions_are_good() {
 
 #[test]
 fn help_of_issuer() {
-    insta::assert_snapshot!(help("issuer add"), @"");
-    insta::assert_snapshot!(help("issuer serve"), @"");
+    insta::assert_snapshot!(help("issuer add"), @"
+    Let a customer ask for permissions: draws its key, which is shown once
+
+    Usage: oml issuer add [OPTIONS] --name <TEXT> --licensee <0x…>
+
+    Options:
+          --customers <FILE>   File with the customers; it holds hashes of their keys alone, and is read again when it changes [default: oml-customers.json]
+          --name <TEXT>        What the customer is called; one that is there gets a new key and new limits
+          --licensee <0x…>     Address of the licensee that its permissions name
+          --calls-per-day <N>  Permissions on one day (UTC) at most [default: any number]
+          --credit <N>         All that it has paid so far, in the token's smallest unit [default: 0]
+      -h, --help               Print help
+      -V, --version            Print version
+
+    Global options:
+          --json           Print the result as one JSON object
+      -q, --quiet          Print no notes and no progress
+          --threads <N>    CPU threads [default: all cores]
+          --isa <NAME>     CPU instructions to use: amx, avx512, avx2 or portable [default: the best this machine has]
+          --config <FILE>  Settings file [default: oml.toml in the current folder, where there is one]
+          --show-settings  Print every setting and where it comes from, and do nothing
+    ");
+    insta::assert_snapshot!(help("issuer serve"), @"
+    Answer customers who ask for permissions
+
+    Usage: oml issuer serve [OPTIONS]
+
+    Options:
+          --key <FILE>        Owner file whose key signs, made by `oml keygen` [default: oml/owner.json in the user's config folder]
+          --model-id <0x…>    Id of the model: 0x and 64 hexadecimal digits
+          --model <DIR>       Folder of the model, whose id is the SHA-256 of its oml-manifest.json
+          --chain-id <N>      Chain on which signatures count [default: none, off-chain]
+          --contract <0x…>    Contract for which signatures count [default: none]
+          --customers <FILE>  File with the customers; it holds hashes of their keys alone, and is read again when it changes [default: oml-customers.json]
+          --book <FILE>       File of what was sold to whom [default: oml-issuer.redb]
+      -h, --help              Print help
+      -V, --version           Print version
+
+    Connections:
+          --tls-certificate <FILE>     Certificates (PEM) for TLS
+          --tls-key <FILE>             Private key (PEM) for TLS
+          --allow-http                 Let clients come from other machines without TLS, as behind a proxy that has it
+          --listen <HOST:PORT>         Address to listen on [default: 127.0.0.1:8786]
+          --host <0x…>                 Address of a host for which there are permissions, repeatable [default: any host]
+          --price <N>                  What a permission costs, in the token's smallest unit [default: 0]
+          --pay <NETWORK,TOKEN,PAYEE>  How a customer without credit can pay: CAIP-2 network, token and payee, as eip155:8453,0x…,0x…
+          --longest-life <SECONDS>     Longest life of a permission [default: 900]
+          --most <N>                   Permissions in one answer at most [default: 1000]
+
+    Global options:
+          --json           Print the result as one JSON object
+      -q, --quiet          Print no notes and no progress
+          --threads <N>    CPU threads [default: all cores]
+          --isa <NAME>     CPU instructions to use: amx, avx512, avx2 or portable [default: the best this machine has]
+          --config <FILE>  Settings file [default: oml.toml in the current folder, where there is one]
+          --show-settings  Print every setting and where it comes from, and do nothing
+    ");
 }

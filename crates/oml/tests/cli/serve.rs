@@ -149,14 +149,104 @@ fn faults_before_serving() {
     let place = Place::new();
     let issuer = cast(&place);
     let serve = format!("serve --key host.json --issuer {issuer}");
-    insta::assert_snapshot!(place.run(&format!("{serve} --upstream http://127.0.0.1:9")), @"");
-    insta::assert_snapshot!(place.run(&format!("{serve} --upstream http://127.0.0.1:9 --name m --model-id {MODEL_ID} --listen 0.0.0.0:0")), @"");
-    insta::assert_snapshot!(place.run(&format!("{serve} --upstream nowhere --name m --model-id {MODEL_ID}")), @"");
-    insta::assert_snapshot!(place.run(&format!("{serve} --upstream http://127.0.0.1:9 --name m --model-id {MODEL_ID} --revocations none.json")), @"");
-    insta::assert_snapshot!(place.run(&format!("{serve} --model none --model-id {MODEL_ID}")), @"");
+    insta::assert_snapshot!(place.run(&format!("{serve} --upstream http://127.0.0.1:9")), @"
+    exit: 2
+    --- stdout
+    --- stderr
+    error: --model-id: expected it, since an upstream does not say which model it has
+    hint: Its owner says which id permissions for the model name.
+    ");
+    insta::assert_snapshot!(place.run(&format!("{serve} --upstream http://127.0.0.1:9 --name m --model-id {MODEL_ID} --listen 0.0.0.0:0")), @"
+    exit: 2
+    --- stdout
+    --- stderr
+    error: --listen 0.0.0.0:0: expected an address of this machine alone, or TLS, got one that others reach without it
+    hint: Add --tls-certificate and --tls-key, or --allow-http behind a proxy that has them.
+    ");
+    insta::assert_snapshot!(place.run(&format!("{serve} --upstream nowhere --name m --model-id {MODEL_ID}")), @"
+    exit: 2
+    --- stdout
+    --- stderr
+    error: upstream: expected http:// or https:// with a host, and no query, user or fragment; got nowhere
+    ");
+    insta::assert_snapshot!(place.run(&format!("{serve} --upstream http://127.0.0.1:9 --name m --model-id {MODEL_ID} --revocations none.json")), @"
+    exit: 2
+    --- stdout
+    --- stderr
+    error: cannot read none.json
+      caused by: No such file or directory (os error 2)
+    ");
+    insta::assert_snapshot!(place.run(&format!("{serve} --model none --model-id {MODEL_ID}")), @"
+    exit: 2
+    --- stdout
+    --- stderr
+    error: none: open: No such file or directory (os error 2)
+    hint: Get a model with `oml model fetch smollm2-135m-instruct --to DIR`.
+    ");
 }
 
 #[test]
 fn help_of_serve() {
-    insta::assert_snapshot!(help("serve"), @"");
+    insta::assert_snapshot!(help("serve"), @"
+    Serve a model: answer only what is permitted, and sign a receipt for every answer
+
+    Usage: oml serve [OPTIONS]
+
+    Options:
+          --model <DIR|GGUF>    Model to serve with this engine: a Hugging Face folder or a GGUF file
+          --upstream <URL>      Server to stand in front of, in place of a model: vLLM, llama.cpp, TGI, Ollama or whatever speaks OpenAI's API
+          --name <NAME>         Name by which clients call the model, repeatable; a request that names another is refused [default: the model's file name]
+          --listen <HOST:PORT>  Address to listen on [default: 127.0.0.1:8787]
+          --admin <HOST:PORT>   Address for the operator alone: counters, sums and records [default: none]
+      -h, --help                Print help
+      -V, --version             Print version
+
+    Gate:
+          --key <FILE>                 Host's key, which signs receipts: an owner file made by `oml keygen` [default: oml/owner.json in the user's config folder]
+          --model-id <0x…>             Id of the model in permissions: 0x and 64 hexadecimal digits [default: what the model's oml-manifest.json says]
+          --issuer <0x…>               Address that may issue permissions for the model, repeatable
+          --issuers <FILE>             File with issuers, their times, and the age at which what is known of revocations is too old
+          --revocations <FILE>         List of what was revoked, signed by an issuer, repeatable; read again when it changes
+          --replay-store <FILE|URL>    Where used permissions and receipts are kept: a file, or postgres://… where several gateways share them [default: oml-replay.redb]
+          --audit-log <FILE>           File for the audit log, whose lines are chained by their hashes [default: none]
+          --model-version <TEXT>       Version of the model, where grants name one
+          --region <TEXT>              Where this host stands, where grants name regions
+          --price <N>                  What a call costs under a grant, in the token's smallest unit [default: 0]
+          --pay <NETWORK,TOKEN,PAYEE>  How a payment reaches the issuer: CAIP-2 network, token and payee, as eip155:8453,0x…,0x…
+          --issuer-url <URL>           Where the issuer hands out permissions, told to whoever has none
+          --skew <SECONDS>             Seconds by which clocks may differ [default: 30]
+          --longest-life <SECONDS>     Longest life of a permission: used ones are kept so long [default: 86400]
+          --evidence-window <SECONDS>  How long receipts are kept after their permissions expired [default: 1209600]
+
+    Answers:
+          --context <N>                  Tokens of prompt and answer at most [default: what the model was made for, at most 4096]
+          --slots <N>                    Answers computed side by side [default: 16]
+          --upstream-key-file <FILE>     File with the upstream's key [default: the key itself in OML_SERVE_UPSTREAM_KEY, or none]
+          --upstream-patience <SECONDS>  How long the upstream may say nothing [default: 120]
+
+    Watermark:
+          --watermark <SCHEME>      Mark all answers with the owner's watermark; temperature 0 is marked by kgw alone [default: none] [possible values: synthid, kgw, gumbel]
+          --watermark-owner <FILE>  Owner file whose secret gives the watermark's key [default: oml/owner.json in the user's config folder]
+
+    Connections:
+          --tls-certificate <FILE>  Certificates (PEM) for TLS
+          --tls-key <FILE>          Private key (PEM) for TLS
+          --allow-http              Let clients come from other machines without TLS, as behind a proxy that has it
+
+    Limits:
+          --max-body <N>               Bytes of a request at most [default: 1048576]
+          --max-calls <N>              Calls taken side by side, those that wait for a slot among them; one more is refused at once with 429 [default: 64]
+          --max-connections <N>        Connections at most; one more waits [default: 1024]
+          --client-patience <SECONDS>  How long a client may take to send a request [default: 15]
+          --answer-timeout <SECONDS>   How long an answer may take [default: 600]
+          --grace <SECONDS>            How long answers may go on after Ctrl-C [default: 30]
+
+    Global options:
+          --json           Print the result as one JSON object
+      -q, --quiet          Print no notes and no progress
+          --threads <N>    CPU threads [default: all cores]
+          --isa <NAME>     CPU instructions to use: amx, avx512, avx2 or portable [default: the best this machine has]
+          --config <FILE>  Settings file [default: oml.toml in the current folder, where there is one]
+          --show-settings  Print every setting and where it comes from, and do nothing
+    ");
 }
