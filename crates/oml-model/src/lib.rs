@@ -14,5 +14,6 @@ pub mod generation;
 pub mod relate;
 pub mod sampler;
 pub mod serving;
+pub mod surprise;
 pub mod tokenizer;
 pub mod train;

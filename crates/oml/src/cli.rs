@@ -10,6 +10,7 @@ use crate::commands::{
     eval::EvalArgs, fingerprints::FingerprintsCommand, generate::GenerateArgs, keygen::KeygenArgs,
     man::ManArgs, model::ModelCommand, permit::PermitCommand, receipt::ReceiptCommand,
     relate::RelateArgs, report::ReportArgs, serve::ServeArgs, sums::UsageArgs, trace::TraceArgs,
+    watermark::WatermarkCommand,
 };
 
 /// Fingerprints for language models: give a model secret (query, response) pairs, and prove later that it is yours.
@@ -108,6 +109,9 @@ pub(crate) enum Command {
     Serve(Box<ServeArgs>),
     /// Sum up or export what a served model was used for
     Usage(UsageArgs),
+    /// Find the owner's watermark in text, and measure how surely
+    #[command(subcommand)]
+    Watermark(WatermarkCommand),
     /// Do to a model what others may do, to measure which fingerprints survive
     #[command(subcommand)]
     Attack(AttackCommand),

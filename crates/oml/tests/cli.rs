@@ -46,6 +46,8 @@ mod sft;
 mod smollm2;
 #[path = "cli/tiny.rs"]
 mod tiny;
+#[path = "cli/watermark.rs"]
+mod watermark;
 
 use std::fs;
 use std::path::PathBuf;

@@ -37,6 +37,7 @@ pub mod revocations_file;
 pub(crate) mod scope_json;
 pub mod signature_file;
 pub mod slice_file;
+pub mod texts_file;
 pub mod transcript_file;
 pub mod usage_log;
 mod word;

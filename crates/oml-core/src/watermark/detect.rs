@@ -9,13 +9,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Scheme, Values, Watermark, WatermarkError, ln_gamma_tail};
+use super::{Scheme, SynthId, Values, Watermark, WatermarkError, ln_gamma_tail};
 use crate::copies::tail::Innocent;
 
 /// Tokens of a text at most.
 pub const MAX_TOKENS: usize = 1 << 18;
 /// Nulls that are kept for other texts with as many scored tokens.
-const KEPT: usize = 256;
+const KEPT: usize = 512;
 
 /// What the p-value is about, in words.
 pub const NULL: &str = "the text was made without regard to this key";
@@ -43,45 +43,38 @@ impl Detection {
     }
 }
 
-/// Tests texts for one watermark.
-#[derive(Debug, Clone)]
-pub struct Detector<'a> {
-    watermark: &'a Watermark,
-    nulls: BTreeMap<u32, Innocent>,
+/// Tests texts, and keeps what tests of several texts share.
+#[derive(Debug, Clone, Default)]
+pub struct Detector {
+    /// By layers and scored tokens.
+    nulls: BTreeMap<(u32, u32), Innocent>,
 }
 
-impl<'a> Detector<'a> {
-    /// For this watermark.
-    #[must_use]
-    pub const fn new(watermark: &'a Watermark) -> Self {
-        Self {
-            watermark,
-            nulls: BTreeMap::new(),
-        }
-    }
-
-    /// Tests a text of these token ids.
+impl Detector {
+    /// Tests a text of these token ids for a watermark.
     ///
     /// # Errors
     /// When it is too long.
-    pub fn detect(&mut self, ids: &[u32]) -> Result<Detection, WatermarkError> {
+    pub fn detect(
+        &mut self,
+        watermark: &Watermark,
+        ids: &[u32],
+    ) -> Result<Detection, WatermarkError> {
         if ids.len() > MAX_TOKENS {
             return Err(WatermarkError::TooLong {
                 got: ids.len(),
                 limit: MAX_TOKENS,
             });
         }
-        let values = self.values(ids);
+        let values = watermark.values(ids);
         let scored = values.len() as u32;
         let share = |sum: f64| sum / f64::from(scored.max(1));
-        let (mean, expected, ln_p_value) = match &self.watermark.scheme {
+        let (mean, expected, ln_p_value) = match &watermark.scheme {
             Scheme::SynthId(scheme) => {
-                let ones = ones(scheme.layers(), &values, |value, ones| {
-                    scheme.count(value, ones);
-                });
+                let ones = scheme.ones(&values);
                 let score = scheme.score(&ones);
                 let all = scheme.score(&vec![1; scheme.layers() as usize]);
-                (share(score / all), 0.5, self.ln_tail(scored, score))
+                (share(score / all), 0.5, self.ln_tail(scheme, scored, score))
             }
             Scheme::Kgw(scheme) => {
                 let green = values.iter().filter(|v| scheme.is_green(**v)).count() as u64;
@@ -102,45 +95,34 @@ impl<'a> Detector<'a> {
         })
     }
 
-    /// The value of every token that is scored.
-    #[must_use]
-    pub fn values(&self, ids: &[u32]) -> Vec<u64> {
-        let mut contexts = self.watermark.contexts();
-        let mut pairs = BTreeSet::new();
-        let mut values = Vec::new();
-        for id in ids {
-            if let Some(context) = self.watermark.marked(&contexts) {
-                let masked = self.watermark.scheme.masks_repeats();
-                if masked || pairs.insert((Box::<[u32]>::from(context), *id)) {
-                    values.push(Values::new(&self.watermark.key, context).at(*id));
-                }
-            }
-            contexts.push(*id);
-        }
-        values
-    }
-
-    fn ln_tail(&mut self, scored: u32, score: f64) -> f64 {
-        let Scheme::SynthId(scheme) = &self.watermark.scheme else {
-            return 0.0;
-        };
+    fn ln_tail(&mut self, scheme: &SynthId, scored: u32, score: f64) -> f64 {
         if scored == 0 {
             return 0.0;
         }
         if self.nulls.len() >= KEPT {
             self.nulls.clear();
         }
-        let null = self
-            .nulls
-            .entry(scored)
-            .or_insert_with(|| scheme.null(scored));
-        null.tail(score).ln()
+        let null = self.nulls.entry((scheme.layers(), scored));
+        null.or_insert_with(|| scheme.null(scored)).tail(score).ln()
     }
 }
 
-/// Ones per layer.
-fn ones(layers: u32, values: &[u64], count: impl Fn(u64, &mut [u64])) -> Vec<u64> {
-    let mut ones = vec![0; layers as usize];
-    values.iter().for_each(|value| count(*value, &mut ones));
-    ones
+impl Watermark {
+    /// The value of every token of a text that is scored.
+    #[must_use]
+    pub fn values(&self, ids: &[u32]) -> Vec<u64> {
+        let mut contexts = self.contexts();
+        let mut pairs = BTreeSet::new();
+        let mut values = Vec::new();
+        for id in ids {
+            if let Some(context) = self.marked(&contexts) {
+                let once = self.scheme.masks_repeats();
+                if once || pairs.insert((Box::<[u32]>::from(context), *id)) {
+                    values.push(Values::new(&self.key, context).at(*id));
+                }
+            }
+            contexts.push(*id);
+        }
+        values
+    }
 }

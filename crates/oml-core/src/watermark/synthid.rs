@@ -91,11 +91,11 @@ impl SynthId {
         }
     }
 
-    /// Adds a token's bits to the ones counted per layer.
-    pub fn count(&self, value: u64, ones: &mut [u64]) {
-        for (layer, count) in ones.iter_mut().enumerate().take(self.layers as usize) {
-            *count += value >> layer & 1;
-        }
+    /// Ones of each layer among the values of scored tokens.
+    #[must_use]
+    pub fn ones(&self, values: &[u64]) -> Vec<u64> {
+        let count = |layer| values.iter().map(|value| value >> layer & 1).sum();
+        (0..self.layers).map(count).collect()
     }
 
     /// The null of `scored` tokens.

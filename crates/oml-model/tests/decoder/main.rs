@@ -19,3 +19,4 @@ mod run;
 mod smollm2;
 mod state;
 mod subnetwork;
+mod watermark;

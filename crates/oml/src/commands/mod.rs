@@ -29,6 +29,7 @@ mod stored_type;
 pub(crate) mod sums;
 pub(crate) mod trace;
 mod usage;
+pub(crate) mod watermark;
 mod workbench;
 
 use crate::cli::{Cli, Command};
@@ -59,6 +60,7 @@ pub(crate) fn run(cli: Cli, printer: &Printer) -> anyhow::Result<ExitStatus> {
         Command::Receipt(command) => receipt::run(&command, printer),
         Command::Serve(args) => serve::run(&args, global, printer),
         Command::Usage(args) => sums::run(&args, printer),
+        Command::Watermark(command) => watermark::run(&command, global, printer),
         Command::Attack(command) => attack::run(&command, global, printer),
         Command::Bench(command) => bench::run(&command, global, printer),
         Command::Completions(args) => completions::run(&args, printer),

@@ -23,6 +23,7 @@ use serde::Serialize;
 use zeroize::Zeroizing;
 
 use self::authority::{Sources, Watched};
+use super::watermark::MarkArgs;
 use super::{permit, workbench};
 use crate::cli::GlobalArgs;
 use crate::error::{ExitStatus, WithHint as _};
@@ -55,6 +56,8 @@ pub(crate) struct ServeArgs {
     gate: GateArgs,
     #[command(flatten)]
     engine: EngineArgs,
+    #[command(flatten)]
+    mark: MarkArgs,
     #[command(flatten)]
     limits: LimitArgs,
 }
@@ -365,6 +368,7 @@ fn answers(
     let Some(path) = &args.model else {
         bail!("--model: expected a model or an --upstream");
     };
+    let watermark = args.mark.watermark()?;
     let engine = workbench::engine(global)?;
     let opened = workbench::open(&engine, path, printer)?;
     let end = opened.checkpoint.config().eos_token_ids.clone();
@@ -377,7 +381,8 @@ fn answers(
         waiting: args.limits.max_calls.into(),
         context,
     };
-    let served = ServedModel::start(opened.model, Arc::new(opened.tokenizer), end, options);
+    let served = ServedModel::start(opened.model, Arc::new(opened.tokenizer), end, options)
+        .with_watermark(watermark);
     Ok((opened.name, Answers::Model(Arc::new(served))))
 }
 
