@@ -147,7 +147,7 @@ def endpoint():
 
 if __name__ == "__main__":
     folders = ["gguf", "safetensors_header", "fingerprint_file", "pairs_file", "evidence", "training_files", "time_proof"]
-    for folder in [*folders, "endpoint_answer"]:
+    for folder in [*folders, "endpoint_answer", "watermark"]:
         (SEEDS / folder).mkdir(parents=True, exist_ok=True)
     model(SEEDS / "gguf" / "byte_level", byte_level)
     model(SEEDS / "gguf" / "sentence_piece", sentence_piece)
@@ -157,6 +157,8 @@ if __name__ == "__main__":
     envelope |= {"owner": "00" * 16, "nonce": "00" * 12, "body": "AAAA"}
     (SEEDS / "fingerprint_file" / "sealed").write_text(json.dumps(envelope))
     (SEEDS / "pairs_file" / "forms").write_text(json.dumps(pairs()))
+    texts = [{"id": "1", "text": "the cat sat on the mat and the cat sat on the hat"}, {"text": "a text", "score": [1, 2]}]
+    (SEEDS / "watermark" / "two_texts").write_text("".join(json.dumps(text) + "\n" for text in texts))
     (SEEDS / "pairs_file" / "usable").write_text(json.dumps(pairs()[1:]))
     for name, text in evidence().items():
         (SEEDS / "evidence" / name).write_text(text)

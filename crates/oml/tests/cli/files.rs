@@ -178,6 +178,7 @@ fn every_command_has_a_man_page() {
     pages/oml-claim-line.1
     pages/oml-claim-make.1
     pages/oml-claim-verify.1
+    pages/oml-claim-correct.1
     pages/oml-claim-challenge.1
     pages/oml-claim-respond.1
     pages/oml-report.1
@@ -200,6 +201,14 @@ fn every_command_has_a_man_page() {
     pages/oml-permit-revoke.1
     pages/oml-receipt.1
     pages/oml-receipt-verify.1
+    pages/oml-issuer.1
+    pages/oml-issuer-add.1
+    pages/oml-issuer-serve.1
+    pages/oml-serve.1
+    pages/oml-usage.1
+    pages/oml-watermark.1
+    pages/oml-watermark-detect.1
+    pages/oml-watermark-measure.1
     pages/oml-attack.1
     pages/oml-attack-merge.1
     pages/oml-attack-sft.1
