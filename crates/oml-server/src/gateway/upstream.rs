@@ -259,7 +259,7 @@ async fn end(
         Err(fault) => vec![error_event(&fault)],
         Ok(receipt) => kept
             .iter()
-            .map(|kept| event(kept))
+            .map(event)
             .chain([receipt_comment(&receipt), event(&"[DONE]")])
             .collect(),
     };
