@@ -277,6 +277,14 @@ fn slow_clients_are_let_go() {
         said.starts_with("HTTP/1.1 408") && said.contains("slow_body"),
         "{said}"
     );
+    // Not a word, or the beginning of another protocol.
+    for said in ["", "PRI * HT", "PRI * HTTP/2.0\r\n\r\nSM"] {
+        let answered = raw(&server, said);
+        assert!(
+            answered.is_empty() || answered.starts_with("HTTP/1.1 4"),
+            "{answered}"
+        );
+    }
     assert!(started.elapsed() < Duration::from_secs(15));
     // The places they held are free again.
     let body = json!({"model": "m", "prompt": "x"});

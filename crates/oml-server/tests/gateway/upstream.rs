@@ -159,6 +159,40 @@ fn a_stream_goes_on_and_its_end_waits_for_the_receipt() {
 }
 
 #[test]
+fn no_other_name_lengthens_an_answer() {
+    let behind = Behind::json(&chat("hello"));
+    let server = behind.gateway();
+    let scope = oml_core::permission::Scope {
+        max_tokens: Some(5),
+        ..open_scope()
+    };
+    let chain = chain(grant(), scope);
+    let with = |fields: &[(&str, u32)]| {
+        let mut asked = body();
+        for (name, value) in fields {
+            asked[*name] = json!(value);
+        }
+        server.ask(Some(&under(&chain, permission())), CHAT, &asked)
+    };
+    let both = with(&[("max_completion_tokens", 5), ("max_tokens", 100_000)]);
+    assert_eq!((both.status, both.code().as_str()), (400, "invalid_value"));
+    let other = with(&[("max_tokens", 5), ("n_predict", 100_000)]);
+    assert_eq!(
+        (other.status, other.code().as_str()),
+        (400, "unsupported_parameter")
+    );
+    let more = with(&[("max_tokens", 6)]);
+    assert_eq!(
+        (more.status, more.code().as_str()),
+        (403, "too_many_tokens")
+    );
+    assert!(behind.asked.lock().unwrap().is_empty());
+    // Who names no length gets the grant's.
+    assert_eq!(with(&[]).status, 200);
+    assert!(behind.asked.lock().unwrap()[0].contains("\"max_tokens\":5"));
+}
+
+#[test]
 fn answers_that_are_none() {
     let huge = format!(
         "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\nconnection: close\r\n\r\n{}",
@@ -230,6 +264,10 @@ fn streams_that_break_off_have_no_receipt() {
         format!("data: {part}\n\ndata: {{\n\ndata: [DONE]\n\n"),
         format!("data: {part}\n\ndata: \u{0}\n\n"),
         "data: [DO".to_owned(),
+        format!(
+            "data: {{\"choices\":[{0},{0}]}}\n\ndata: [DONE]\n\n",
+            part["choices"][0]
+        ),
     ] {
         let behind = Behind::events(&events);
         let server = behind.gateway();
