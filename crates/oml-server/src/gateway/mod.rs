@@ -42,6 +42,7 @@ pub use replay::{
     Record, ReplayStore, StoreError, Usage, UsageKey,
 };
 pub use request::{Request, Route};
+pub(crate) use routes::read_body;
 pub(crate) use run::asking;
 pub use run::{Contents, Plan, Ready, RunError, StorePlace, run};
 pub use sse::{SseError, SseReader};

@@ -1,7 +1,7 @@
 //! What each path does.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::body::Body;
@@ -125,8 +125,16 @@ async fn read(gateway: &Gateway, headers: &HeaderMap, body: Body) -> Result<Byte
             message,
         ));
     }
-    let limit = gateway.limits.body;
-    let read = timeout(gateway.limits.patience, Limited::new(body, limit).collect()).await;
+    read_body(body, gateway.limits.body, gateway.limits.patience).await
+}
+
+/// A body of at most `limit` bytes that comes within `patience`.
+pub(crate) async fn read_body(
+    body: Body,
+    limit: usize,
+    patience: Duration,
+) -> Result<Bytes, Fault> {
+    let read = timeout(patience, Limited::new(body, limit).collect()).await;
     let read = read.map_err(|_| {
         let message = "body: expected it sooner";
         Fault::new(StatusCode::REQUEST_TIMEOUT, "slow_body", message)

@@ -17,13 +17,12 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::sync::{Arc, PoisonError, RwLock};
 
-use axum::body::{Body, Bytes};
+use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
-use http_body_util::{BodyExt as _, Limited};
 use oml_core::eip712::Domain;
 use oml_core::manifest::{hex, parse_hash};
 use oml_core::merkle::Hash;
@@ -33,11 +32,11 @@ use serde::Deserialize;
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
 use tokio::runtime::Builder;
-use tokio::time::timeout;
 
 use self::book::{Book, Purchase, Sale};
 use crate::gateway::{
-    Fault, Limits, Listening, Offer, RunError, StoreError, Tls, asking, now, serve_router,
+    Fault, Limits, Listening, Offer, RunError, StoreError, Tls, asking, now, read_body,
+    serve_router,
 };
 
 const MAX_BODY: usize = 256 << 10;
@@ -318,22 +317,9 @@ async fn sell(State((service, limits)): Shared, headers: HeaderMap, body: Body) 
     if let Err(fault) = service.customer(&headers) {
         return fault.into_response();
     }
-    let read = timeout(limits.patience, Limited::new(body, MAX_BODY).collect()).await;
-    let body: Bytes = match read {
-        Ok(Ok(body)) => body.to_bytes(),
-        Ok(Err(_)) => {
-            let message = format!("body: expected at most {MAX_BODY} bytes, whole");
-            let fault = Fault::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", message);
-            return fault.into_response();
-        }
-        Err(_) => {
-            let fault = Fault::new(
-                StatusCode::REQUEST_TIMEOUT,
-                "slow_body",
-                "body: expected it sooner",
-            );
-            return fault.into_response();
-        }
+    let body = match read_body(body, MAX_BODY, limits.patience).await {
+        Ok(body) => body,
+        Err(fault) => return fault.into_response(),
     };
     let selling = service.clone();
     let sold = tokio::task::spawn_blocking(move || selling.sell(&headers, &body)).await;

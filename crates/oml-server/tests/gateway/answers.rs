@@ -2,8 +2,9 @@
 
 use oml_core::permission::{Input, InputSalt, Token, input_of_request};
 use oml_core::receipt::{Expected, SignedReceipt};
-use oml_server::gateway::verify_log;
+use oml_server::gateway::{Tls, verify_log};
 use serde_json::{Value, json};
+use ureq::tls::{PemItem, RootCerts, TlsConfig, parse_pem};
 
 use super::server::*;
 
@@ -117,6 +118,58 @@ fn a_stream_says_the_same_and_ends_with_its_receipt() {
         b"",
     );
     assert_eq!((other.status, other.code().as_str()), (404, "no_receipt"));
+}
+
+/// PEM of bytes in DER.
+fn pem(what: &str, der: &[u8]) -> String {
+    let text = data_encoding::BASE64.encode(der);
+    format!("-----BEGIN {what}-----\n{text}\n-----END {what}-----\n")
+}
+
+#[test]
+fn with_a_certificate_it_speaks_tls_and_nothing_else() {
+    let chain = pem("CERTIFICATE", include_bytes!("../endpoint/tls/server.der"));
+    let key = pem(
+        "PRIVATE KEY",
+        include_bytes!("../endpoint/tls/server.key.der"),
+    );
+    let tls = Tls::from_pem(chain.as_bytes(), key.as_bytes()).unwrap();
+    let server = Server::start(Setup {
+        tls: Some(tls),
+        ..Setup::default()
+    });
+    assert!(server.url.starts_with("https://"));
+    let Some(Ok(PemItem::Certificate(root))) =
+        parse_pem(include_bytes!("../endpoint/tls/root.pem")).next()
+    else {
+        panic!("expected a certificate");
+    };
+    let config = TlsConfig::builder()
+        .root_certs(RootCerts::Specific(std::sync::Arc::new(vec![root])))
+        .build();
+    let agent: ureq::Agent = ureq::Agent::config_builder()
+        .tls_config(config)
+        .build()
+        .into();
+    let port = server.port();
+    let mut answer = agent
+        .post(format!("https://localhost:{port}{CHAT}"))
+        .header("content-type", "application/json")
+        .header("oml-permission", &issued(permission()))
+        .send(chat("one two").to_string())
+        .unwrap();
+    assert!(
+        answer
+            .body_mut()
+            .read_to_string()
+            .unwrap()
+            .contains("one two")
+    );
+    let plain = ureq::get(format!("http://localhost:{port}/healthz")).call();
+    assert!(plain.is_err());
+    for (chain, key) in [("", key.as_str()), (chain.as_str(), ""), (&key, &chain)] {
+        assert!(Tls::from_pem(chain.as_bytes(), key.as_bytes()).is_err());
+    }
 }
 
 #[test]

@@ -15,7 +15,7 @@ use oml_core::secret::OwnerSeed;
 use oml_core::serving::{Asked, Ending, Event, Prepared, Question, QuestionError, TextModel};
 use oml_core::signing::{Address, SigningKey};
 use oml_server::gateway::{
-    Answers, AuditLog, Gate, Gateway, Limits, Offer, Plan, RunError, StorePlace, Terms, run,
+    Answers, AuditLog, Gate, Gateway, Limits, Offer, Plan, RunError, StorePlace, Terms, Tls, run,
 };
 use serde_json::Value;
 use tempfile::TempDir;
@@ -94,6 +94,7 @@ pub(crate) struct Setup {
     pub(crate) authority: Arc<dyn Authority>,
     pub(crate) store: Option<StorePlace>,
     pub(crate) folder: Option<Arc<TempDir>>,
+    pub(crate) tls: Option<Tls>,
 }
 
 impl Default for Setup {
@@ -112,6 +113,7 @@ impl Default for Setup {
             authority: Arc::new(authority(None)),
             store: None,
             folder: None,
+            tls: None,
         }
     }
 }
@@ -152,7 +154,7 @@ impl Server {
         let log = AuditLog::open(&folder.path().join("log.jsonl")).unwrap();
         let plan = Plan {
             public: "127.0.0.1:0".to_owned(),
-            tls: None,
+            tls: setup.tls,
             admin: Some("127.0.0.1:0".to_owned()),
             threads: 2,
             store,
