@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use anyhow::{Context as _, bail};
 
@@ -156,6 +157,12 @@ pub(crate) fn read(path: &Path, limit: usize) -> anyhow::Result<Vec<u8>> {
 pub(crate) fn read_text(path: &Path, limit: usize) -> anyhow::Result<String> {
     String::from_utf8(read(path, limit)?)
         .with_context(|| format!("{}: expected UTF-8 text", path.display()))
+}
+
+/// When a file changed last, and its length: what tells that it is to be read again. Nothing where there is no file.
+pub(crate) fn stamp(path: &Path) -> Option<(SystemTime, u64)> {
+    let metadata = path.metadata().ok()?;
+    Some((metadata.modified().ok()?, metadata.len()))
 }
 
 /// The owner file used when `--owner` is not given: `oml/owner.json` in the user's config folder.

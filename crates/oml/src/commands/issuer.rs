@@ -3,7 +3,7 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::{Args, Subcommand};
@@ -203,18 +203,14 @@ fn serve(args: &ServeArgs, printer: &Printer) -> anyhow::Result<ExitStatus> {
 /// Takes the customers of a file that changed, for as long as anybody holds the service.
 fn watch(service: &Arc<IssuerService>, path: PathBuf, printer: Printer) {
     let weak = Arc::downgrade(service);
-    let stamp = move |path: &Path| -> Option<(SystemTime, u64)> {
-        let metadata = path.metadata().ok()?;
-        Some((metadata.modified().ok()?, metadata.len()))
-    };
-    let mut seen = stamp(&path);
+    let mut seen = files::stamp(&path);
     std::thread::spawn(move || {
         loop {
             std::thread::sleep(LOOK);
             let Some(service) = weak.upgrade() else {
                 return;
             };
-            let now = stamp(&path);
+            let now = files::stamp(&path);
             if now == seen {
                 continue;
             }

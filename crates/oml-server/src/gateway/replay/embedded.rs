@@ -8,7 +8,7 @@
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
@@ -49,7 +49,6 @@ pub struct EmbeddedStore {
     /// Taken when the store is dropped, so that the writer ends.
     commands: Option<mpsc::Sender<Command>>,
     writer: Option<JoinHandle<()>>,
-    path: PathBuf,
 }
 
 impl Drop for EmbeddedStore {
@@ -97,14 +96,7 @@ impl EmbeddedStore {
             database,
             commands: Some(commands),
             writer: Some(writer),
-            path: path.to_owned(),
         })
-    }
-
-    /// Where the file is.
-    #[must_use]
-    pub fn path(&self) -> &Path {
-        &self.path
     }
 
     fn send<T: Send + 'static>(

@@ -104,13 +104,8 @@ impl Sources {
 
     /// When the files changed, and how long they are; a file that is gone has neither.
     fn stamps(&self) -> Vec<Option<(SystemTime, u64)>> {
-        let files = self.issuers.iter().chain(&self.revocations);
-        files
-            .map(|path| {
-                let metadata = path.metadata().ok()?;
-                Some((metadata.modified().ok()?, metadata.len()))
-            })
-            .collect()
+        let watched = self.issuers.iter().chain(&self.revocations);
+        watched.map(|path| files::stamp(path)).collect()
     }
 }
 
